@@ -1,0 +1,6 @@
+//! outboxd relays events from transactional outbox tables to Kafka, exactly once and in order per key, and shows
+//! clients their sagas live. `ARCHITECTURE.md` is the map.
+
+pub mod config;
+pub mod logic;
+pub mod tasks;
