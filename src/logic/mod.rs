@@ -1,3 +1,12 @@
 //! What outboxd decides, apart from how it is carried out. Nothing here waits, asks for the time or opens anything.
 
+pub mod backoff;
+pub mod batch;
+pub mod checkpoint;
+pub mod event;
+pub mod lease;
+pub mod pace;
+pub mod record;
+pub mod refusal;
 pub mod status;
+pub mod window;
