@@ -2,5 +2,6 @@
 //! clients their sagas live. `ARCHITECTURE.md` is the map.
 
 pub mod config;
+pub mod kafka;
 pub mod logic;
 pub mod tasks;

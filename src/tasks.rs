@@ -105,3 +105,12 @@ impl<T> Drop for Attached<T> {
         self.0.abort();
     }
 }
+
+/// A call that blocks, run where blocking is allowed. Dropping its handle does not end it.
+pub fn attached_blocking<T, F>(call: F) -> Attached<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Attached(tokio::task::spawn_blocking(call))
+}

@@ -12,3 +12,26 @@ pub enum Secret {
     /// An environment variable.
     Env(String),
 }
+
+/// A secret's content; shows itself to nobody but [`SecretString::expose`].
+#[derive(Clone)]
+pub struct SecretString(String);
+
+impl SecretString {
+    /// The content.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A secret that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read secret")]
+pub struct SecretError;
+
+impl Secret {
+    /// Reads it.
+    pub fn read(&self) -> Result<SecretString, SecretError> {
+        Err(SecretError)
+    }
+}

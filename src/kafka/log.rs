@@ -1,0 +1,128 @@
+//! Reads a topic of one partition back, from an offset to its end. Never takes a time-out for the end.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::client::{Clients, KafkaError, Quiet, TRANSACTION_TIMEOUT_MS};
+use crate::logic::checkpoint::LogEnds;
+use crate::tasks::{Attached, attached_blocking};
+
+/// One committed record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// The committed records of a checkpoint topic, oldest first, in bounded memory.
+#[derive(Debug)]
+pub struct CheckpointLog {
+    /// Where the topic began and ended when it was opened.
+    pub ends: LogEnds,
+    records: mpsc::Receiver<Result<LogRecord, KafkaError>>,
+    _reader: Attached<()>,
+}
+
+const PARTITION: i32 = 0;
+const REQUEST: Duration = Duration::from_secs(10);
+/// Somebody's open transaction ends by itself after its time-out and the broker's look at it.
+const PATIENCE: Duration = Duration::from_millis(TRANSACTION_TIMEOUT_MS + 15_000);
+const AHEAD: usize = 16;
+
+impl CheckpointLog {
+    /// Opens the topic at `from`, or at its beginning if that is later.
+    ///
+    /// The end is taken from a read_uncommitted client: brokers tell a read_committed one the last
+    /// *stable* offset, and a transaction that is not decided yet would be skipped in silence.
+    pub async fn open(clients: &Clients, topic: &str, from: i64) -> Result<Self, KafkaError> {
+        let (clients, topic) = (clients.clone(), topic.to_owned());
+        let (found, ends) = tokio::sync::oneshot::channel();
+        let (sender, records) = mpsc::channel(AHEAD);
+        let reader = attached_blocking(move || match ends_of(&clients, &topic) {
+            Ok(ends) => {
+                if found.send(Ok(ends)).is_ok() {
+                    let read = read(&clients, &topic, from.max(ends.low), ends.high, &sender);
+                    if let Err(error) = read {
+                        // Nobody listens any more: nothing to tell.
+                        let _ = sender.blocking_send(Err(error));
+                    }
+                }
+            }
+            Err(error) => drop(found.send(Err(error))),
+        });
+        let gone = |_| failed("the reader panicked");
+        Ok(Self { ends: ends.await.map_err(gone)??, records, _reader: reader })
+    }
+
+    /// The next record; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<LogRecord>, KafkaError> {
+        self.records.recv().await.transpose()
+    }
+}
+
+fn failed(why: &str) -> KafkaError {
+    KafkaError::Failed { what: "reading checkpoints".to_owned(), why: why.to_owned() }
+}
+
+fn ends_of(clients: &Clients, topic: &str) -> Result<LogEnds, KafkaError> {
+    let consumer = clients.consumer("read_uncommitted")?;
+    let ends = consumer.fetch_watermarks(topic, PARTITION, REQUEST);
+    let (low, high) = ends.map_err(|error| clients.error("reading checkpoints", &error))?;
+    Ok(LogEnds { low, high })
+}
+
+/// Ends when the position has reached `high`: it also passes the markers of transactions, so an
+/// undecided transaction holds it back instead of being skipped.
+fn read(
+    clients: &Clients,
+    topic: &str,
+    from: i64,
+    high: i64,
+    sender: &mpsc::Sender<Result<LogRecord, KafkaError>>,
+) -> Result<(), KafkaError> {
+    if from >= high {
+        return Ok(());
+    }
+    let name = |error| clients.error("reading checkpoints", &error);
+    let consumer = clients.consumer("read_committed")?;
+    let mut start = TopicPartitionList::new();
+    start.add_partition_offset(topic, PARTITION, Offset::Offset(from)).map_err(name)?;
+    consumer.assign(&start).map_err(name)?;
+    let mut progress = (Instant::now(), from);
+    while position(&consumer, topic).map_err(name)?.unwrap_or(from) < high {
+        match consumer.poll(Duration::from_millis(20)) {
+            Some(Ok(message)) => {
+                let value = message.payload().unwrap_or_default().to_vec();
+                let record = LogRecord { offset: message.offset(), value };
+                if sender.blocking_send(Ok(record)).is_err() {
+                    return Ok(());
+                }
+            }
+            Some(Err(error)) => return Err(name(error)),
+            None => {}
+        }
+        let at = position(&consumer, topic).map_err(name)?.unwrap_or(from);
+        if at > progress.1 {
+            progress = (Instant::now(), at);
+        } else if progress.0.elapsed() > PATIENCE {
+            let why = format!("{topic} stands still at offset {at} of {high}: a transaction in it is not decided");
+            return Err(failed(&why));
+        }
+    }
+    Ok(())
+}
+
+fn position(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+) -> Result<Option<i64>, rdkafka::error::KafkaError> {
+    let position = consumer.position()?;
+    let element = position.find_partition(topic, PARTITION);
+    Ok(element.and_then(|element| element.offset().to_raw()).filter(|offset| *offset >= 0))
+}

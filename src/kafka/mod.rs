@@ -1,0 +1,11 @@
+//! Kafka: the only module that names rdkafka. Publishes, reads checkpoints back, knows topics; never decides what is sent.
+
+mod client;
+mod log;
+mod publisher;
+mod topics;
+
+pub use client::{Clients, KafkaError};
+pub use log::{CheckpointLog, LogRecord};
+pub use publisher::{Committed, Outcome, Publisher, Transaction};
+pub use topics::{CreatedTopic, Topics};

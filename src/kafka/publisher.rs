@@ -1,0 +1,418 @@
+//! One transactional producer on its own thread, because every call of it blocks.
+//!
+//! Runs one transaction at a time, in the order that keeps shared partitions open for one round trip only. Never
+//! lives on after a doubt: a commit that was slow, failed or saw an error ends the thread, and with it the producer.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError as Inner, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::client::{Clients, KafkaError, TRANSACTION_TIMEOUT_MS, log_line};
+use crate::logic::batch::TopicState;
+use crate::logic::record::{self, Record};
+use crate::logic::refusal::{Reason, Refusal};
+
+/// One Kafka transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The events, in order.
+    pub records: Vec<Record>,
+    /// What goes to the saga topic, once every event is acknowledged.
+    pub sagas: Vec<Record>,
+    /// What is remembered of it, last.
+    pub checkpoint: Record,
+    /// Not committed after this moment: the lease may be somebody else's by then.
+    pub deadline: Instant,
+}
+
+/// What became of a transaction.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is committed.
+    Committed(Committed),
+    /// It was aborted because of some of its records; the producer is gone.
+    Refused {
+        /// Which records of it, and why.
+        records: Vec<(usize, Refusal)>,
+        /// Topics that turned out not to be usable.
+        topics: HashMap<String, TopicState>,
+    },
+    /// It was aborted, or nobody knows; the producer is gone.
+    Lost(KafkaError),
+}
+
+/// A committed transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed {
+    /// Offset of its checkpoint.
+    pub checkpoint_offset: i64,
+    /// Whether the producer can be used again.
+    pub keep: bool,
+    /// From the first record to the last acknowledgement.
+    pub sent_in: Duration,
+    /// The commit itself.
+    pub committed_in: Duration,
+}
+
+/// Above this a commit may have been retried inside the library, and a late first try could still
+/// commit the next transaction. Retries wait for at least 400 ms (`retry.backoff.ms` less 20 %).
+const SLOW_COMMIT: Duration = Duration::from_millis(300);
+/// How often acknowledgements are looked for.
+const GLANCE: Duration = Duration::from_micros(100);
+/// How often an idle producer is looked after.
+const IDLE: Duration = Duration::from_secs(1);
+const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A batch and its saga records; the batch is capped below that.
+const QUEUE_MESSAGES: &str = "100000";
+
+/// Hands transactions to the producer's thread. Dropping it ends the thread and the producer.
+#[derive(Debug)]
+pub struct Publisher {
+    commands: SyncSender<(Transaction, oneshot::Sender<Outcome>)>,
+}
+
+impl Publisher {
+    /// Starts a producer and fences every other one of the same `transactional_id`.
+    ///
+    /// `batch_bytes` must be below the smallest record limit of the topics: a broker applies it to
+    /// the whole produce batch, and refuses all of its records together.
+    pub async fn open(
+        clients: &Clients,
+        transactional_id: &str,
+        batch_bytes: usize,
+    ) -> Result<Self, KafkaError> {
+        let mut config = clients.base("relay")?;
+        config
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("batch.size", batch_bytes.to_string())
+            .set("batch.num.messages", "10000")
+            .set("message.max.bytes", "1000000000")
+            .set("queue.buffering.max.messages", QUEUE_MESSAGES)
+            .set("partitioner", "murmur2_random")
+            .set("retry.backoff.ms", "500")
+            .set("retry.backoff.max.ms", "1000")
+            .set("topic.metadata.propagation.max.ms", "2000");
+        let (commands, receiver) = sync_channel(1);
+        let (ready, opened) = oneshot::channel();
+        let (clients, id) = (clients.clone(), transactional_id.to_owned());
+        let thread = move || {
+            let producer = match start(&clients, &config) {
+                Ok(producer) => producer,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            if ready.send(Ok(())).is_ok() {
+                Worker { producer, clients, batch_bytes }.run(&receiver);
+            }
+            debug!(transactional_id = %id, "producer ended");
+        };
+        let spawned = std::thread::Builder::new().name("producer".to_owned()).spawn(thread);
+        let failed = |why: String| KafkaError::Failed { what: "starting a producer".to_owned(), why };
+        spawned.map_err(|error| failed(error.to_string()))?;
+        opened.await.map_err(|_| failed("its thread panicked".to_owned()))??;
+        Ok(Self { commands })
+    }
+
+    /// Runs one transaction. After anything but [`Committed::keep`] no other one can follow.
+    pub async fn publish(&self, transaction: Transaction) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        let gone = || {
+            let what = "publishing".to_owned();
+            Outcome::Lost(KafkaError::Failed { what, why: "the producer has ended".to_owned() })
+        };
+        if self.commands.try_send((transaction, answer)).is_err() {
+            return gone();
+        }
+        outcome.await.unwrap_or_else(|_| gone())
+    }
+}
+
+type Transactional = BaseProducer<Deliveries>;
+
+fn start(clients: &Clients, config: &ClientConfig) -> Result<Transactional, KafkaError> {
+    let producer: Transactional = clients.create(config, Deliveries::default())?;
+    producer
+        .init_transactions(INIT_TIMEOUT)
+        .map_err(|error| clients.error("starting a producer", &error))?;
+    Ok(producer)
+}
+
+/// What the library tells us while it is polled.
+#[derive(Debug, Default)]
+struct Deliveries {
+    failed: Mutex<Vec<(usize, Code)>>,
+    checkpoint_offset: Mutex<Option<i64>>,
+    trouble: AtomicBool,
+}
+
+/// Stands for the checkpoint among the records of a transaction; saga records follow the events.
+const CHECKPOINT: usize = usize::MAX;
+
+impl Deliveries {
+    fn failed(&self) -> MutexGuard<'_, Vec<(usize, Code)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checkpoint_offset(&self) -> MutexGuard<'_, Option<i64>> {
+        self.checkpoint_offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        self.failed().clear();
+        *self.checkpoint_offset() = None;
+        self.trouble.store(false, Ordering::Relaxed);
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log_line(level, fac, message);
+    }
+
+    fn error(&self, error: Inner, reason: &str) {
+        debug!(target: "librdkafka", %error, reason, "producer error");
+        self.trouble.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        match result {
+            Ok(message) if index == CHECKPOINT => {
+                *self.checkpoint_offset() = Some(message.offset());
+            }
+            Ok(_) => {}
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                self.failed().push((index, code));
+            }
+        }
+    }
+}
+
+/// The producer's thread.
+struct Worker {
+    producer: Transactional,
+    clients: Clients,
+    batch_bytes: usize,
+}
+
+/// Why a transaction has to be aborted.
+enum Abort {
+    Records(Vec<(usize, Code)>),
+    Error(KafkaError),
+}
+
+impl Worker {
+    fn deliveries(&self) -> &Deliveries {
+        self.producer.context()
+    }
+
+    fn run(&self, commands: &Receiver<(Transaction, oneshot::Sender<Outcome>)>) {
+        loop {
+            match commands.recv_timeout(IDLE) {
+                Ok((transaction, answer)) => {
+                    let outcome = self.transact(&transaction);
+                    let keep = matches!(&outcome, Outcome::Committed(committed) if committed.keep);
+                    if answer.send(outcome).is_err() || !keep {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.producer.poll(Duration::ZERO),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn transact(&self, transaction: &Transaction) -> Outcome {
+        self.deliveries().begin();
+        let began = Instant::now();
+        if let Err(abort) = self.send_all(transaction) {
+            return self.abort(abort, transaction);
+        }
+        let Some(checkpoint_offset) = *self.deliveries().checkpoint_offset() else {
+            let why = "the checkpoint was not acknowledged".to_owned();
+            let what = "publishing".to_owned();
+            return self.abort(Abort::Error(KafkaError::Failed { what, why }), transaction);
+        };
+        let sent_in = began.elapsed();
+        if Instant::now() >= transaction.deadline {
+            return self.abort(Abort::Error(KafkaError::LeaseExpired), transaction);
+        }
+        let asked = Instant::now();
+        match self.producer.commit_transaction(Duration::from_millis(TRANSACTION_TIMEOUT_MS)) {
+            Ok(()) => {
+                self.producer.poll(Duration::ZERO);
+                let committed_in = asked.elapsed();
+                let trouble = self.deliveries().trouble.load(Ordering::Relaxed);
+                let keep = committed_in < SLOW_COMMIT && !trouble;
+                Outcome::Committed(Committed { checkpoint_offset, keep, sent_in, committed_in })
+            }
+            // Whether it was committed is for the next leader to find out.
+            Err(error) => Outcome::Lost(self.clients.error("committing", &error)),
+        }
+    }
+
+    fn send_all(&self, transaction: &Transaction) -> Result<(), Abort> {
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|error| Abort::Error(self.clients.error("beginning", &error)))?;
+        let until = transaction.deadline;
+        let events = transaction.records.len();
+        self.send(&transaction.records, 0)?;
+        if !transaction.sagas.is_empty() {
+            self.acknowledged(until)?;
+            self.send(&transaction.sagas, events)?;
+        }
+        self.send(std::slice::from_ref(&transaction.checkpoint), CHECKPOINT)?;
+        self.acknowledged(until)
+    }
+
+    fn send(&self, records: &[Record], first: usize) -> Result<(), Abort> {
+        for (index, record) in (first..=usize::MAX).zip(records) {
+            loop {
+                match self.producer.send(native(record, index)) {
+                    Ok(()) => break,
+                    Err((Inner::MessageProduction(Code::QueueFull), _)) => self.glance(),
+                    Err((error, _)) => {
+                        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                        return Err(Abort::Records(vec![(index, code)]));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way any more. A commit with records on their way would take
+    /// 100 ms, the granularity of the binding's flush.
+    fn acknowledged(&self, until: Instant) -> Result<(), Abort> {
+        loop {
+            self.producer.poll(Duration::ZERO);
+            let failed = std::mem::take(&mut *self.deliveries().failed());
+            if !failed.is_empty() {
+                return Err(Abort::Records(failed));
+            }
+            if self.producer.in_flight_count() == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(Abort::Error(KafkaError::LeaseExpired));
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    fn glance(&self) {
+        self.producer.poll(Duration::ZERO);
+        std::thread::sleep(GLANCE);
+    }
+
+    /// Ends a transaction that must not be committed, and says which records are to blame.
+    fn abort(&self, abort: Abort, transaction: &Transaction) -> Outcome {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let until = Instant::now() + ABORT_TIMEOUT;
+        while self.producer.in_flight_count() > 0 && Instant::now() < until {
+            self.glance();
+        }
+        // Failing here is normal: the next producer's start aborts it as well.
+        if let Err(error) = self.producer.abort_transaction(ABORT_TIMEOUT) {
+            debug!(%error, "abort failed");
+        }
+        match abort {
+            Abort::Error(error) => Outcome::Lost(error),
+            Abort::Records(mut failed) => {
+                failed.extend(std::mem::take(&mut *self.deliveries().failed()));
+                self.blame(&failed, &transaction.records)
+            }
+        }
+    }
+
+    fn blame(&self, failed: &[(usize, Code)], events: &[Record]) -> Outcome {
+        let mut records = Vec::new();
+        let mut topics = HashMap::new();
+        let mut other = None;
+        for (index, code) in failed {
+            let Some(event) = events.get(*index) else {
+                other = Some(self.own_topic(*index, *code));
+                continue;
+            };
+            let refuse = |reason| Refusal::new(reason, &Inner::MessageProduction(*code).to_string());
+            match code {
+                // Smaller ones may have been refused for the company they were in.
+                Code::MessageSizeTooLarge if event.size_bytes() > self.batch_bytes => {
+                    records.push((*index, refuse(Reason::TooLarge)));
+                }
+                Code::MessageSizeTooLarge => {
+                    topics.insert(event.topic.clone(), TopicState::Usable);
+                }
+                Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => {
+                    records.push((*index, refuse(Reason::Invalid)));
+                }
+                Code::InvalidTopic => records.push((*index, refuse(Reason::Invalid))),
+                Code::TopicAuthorizationFailed => {
+                    topics.insert(event.topic.clone(), TopicState::Denied);
+                }
+                Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                    topics.insert(event.topic.clone(), TopicState::Missing);
+                }
+                Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord => {}
+                code => {
+                    let error = Inner::MessageProduction(*code);
+                    other = Some(self.clients.error("publishing", &error));
+                }
+            }
+        }
+        if records.is_empty() && topics.is_empty() {
+            let what = "publishing".to_owned();
+            let why = "records were purged without a reason".to_owned();
+            return Outcome::Lost(other.unwrap_or(KafkaError::Failed { what, why }));
+        }
+        warn!(records = records.len(), topics = ?topics.keys(), "Kafka refused records; the transaction was aborted");
+        Outcome::Refused { records, topics }
+    }
+
+    /// An error of a saga record or of the checkpoint: never an event's fault.
+    fn own_topic(&self, index: usize, code: Code) -> KafkaError {
+        let topic = if index == CHECKPOINT { "of checkpoints" } else { "of sagas" };
+        match code {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                KafkaError::OwnTopic { topic: topic.to_owned(), why: "does not exist".to_owned() }
+            }
+            code => self.clients.error(
+                &format!("writing to the topic {topic}"),
+                &Inner::MessageProduction(code),
+            ),
+        }
+    }
+}
+
+fn native(record: &Record, index: usize) -> BaseRecord<'_, [u8], [u8], usize> {
+    let mut native = BaseRecord::with_opaque_to(&record.topic, index).timestamp(record.timestamp_ms);
+    native.key = record.key.as_deref();
+    native.payload = record.value.as_deref();
+    native.partition = record.partition;
+    if !record.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        let add = |headers: OwnedHeaders, (name, value): &record::Header| {
+            headers.insert(Header { key: name, value: Some(value) })
+        };
+        native.headers = Some(record.headers.iter().fold(headers, add));
+    }
+    native
+}

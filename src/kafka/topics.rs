@@ -1,0 +1,257 @@
+//! Which topics there are, what they take, and making outboxd's own. Never creates a topic that it was not told to.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{debug, info, warn};
+
+use super::client::{Clients, KafkaError, Quiet};
+use crate::logic::batch::TopicState;
+use crate::tasks::attached_blocking;
+
+/// What is known of a topic.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    state: TopicState,
+    partitions: i32,
+    max_message_bytes: usize,
+    since: Instant,
+}
+
+/// The cluster's topics, looked up once and again after a while. Shared by all sources.
+#[derive(Clone)]
+pub struct Topics {
+    clients: Clients,
+    admin: Arc<AdminClient<Quiet>>,
+    known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topics").finish_non_exhaustive()
+    }
+}
+
+/// A topic that outboxd makes for itself when it is missing.
+#[derive(Debug, Clone)]
+pub struct CreatedTopic<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many partitions.
+    pub partitions: i32,
+    /// Its settings.
+    pub config: &'a [(&'a str, &'a str)],
+}
+
+/// A usable topic is looked at again after this long, in case its limits changed.
+const FRESH: Duration = Duration::from_secs(60);
+/// A topic that is away is looked at again after this long.
+const AWAY: Duration = Duration::from_secs(3);
+const REQUEST: Duration = Duration::from_secs(10);
+/// What a broker takes when it does not say (`message.max.bytes`).
+const USUAL_MAX_BYTES: usize = 1_048_588;
+/// More names than this are not remembered at once.
+const MOST: usize = 10_000;
+
+impl Topics {
+    /// For one cluster. Connects when it is first asked.
+    pub fn new(clients: &Clients) -> Result<Self, KafkaError> {
+        let admin = clients.create(&clients.base("topics")?, Quiet)?;
+        Ok(Self { clients: clients.clone(), admin: Arc::new(admin), known: Arc::default() })
+    }
+
+    /// The state of each of `names`, from memory where it is fresh.
+    pub async fn look(
+        &self,
+        names: HashSet<&str>,
+    ) -> Result<HashMap<String, TopicState>, KafkaError> {
+        let mut states = HashMap::with_capacity(names.len());
+        for name in names {
+            let state = match self.remembered(name) {
+                Some(known) => known.state,
+                None => self.ask(name).await?.state,
+            };
+            states.insert(name.to_owned(), state);
+        }
+        Ok(states)
+    }
+
+    /// Notes what a transaction found out.
+    pub fn learn(&self, name: &str, state: TopicState) {
+        let mut known = self.known();
+        match (state, known.get_mut(name)) {
+            // Its limits changed: ask anew.
+            (TopicState::Usable, _) | (_, None) => drop(known.remove(name)),
+            (state, Some(topic)) => {
+                topic.state = state;
+                topic.since = Instant::now();
+            }
+        }
+    }
+
+    /// The largest produce batch that every topic known so far takes.
+    pub fn batch_bytes(&self) -> usize {
+        let known = self.known();
+        let limits = known.values().filter(|topic| topic.state == TopicState::Usable);
+        let smallest = limits.map(|topic| topic.max_message_bytes).min().unwrap_or(USUAL_MAX_BYTES);
+        (smallest.min(USUAL_MAX_BYTES) / 10 * 9).max(1)
+    }
+
+    /// How many partitions a usable topic has.
+    pub async fn partitions(&self, name: &str) -> Result<i32, KafkaError> {
+        let known = match self.remembered(name) {
+            Some(known) => known,
+            None => self.ask(name).await?,
+        };
+        match known.state {
+            TopicState::Usable => Ok(known.partitions),
+            TopicState::Missing | TopicState::Denied => {
+                let why = "is not there or may not be seen".to_owned();
+                Err(KafkaError::OwnTopic { topic: name.to_owned(), why })
+            }
+        }
+    }
+
+    /// Makes one of outboxd's own topics unless it is there.
+    pub async fn ensure(&self, topic: &CreatedTopic<'_>) -> Result<(), KafkaError> {
+        self.known().remove(topic.name);
+        match self.ask(topic.name).await?.state {
+            TopicState::Usable => return Ok(()),
+            TopicState::Missing => {}
+            TopicState::Denied => {
+                let why = "may not be seen: grant Describe, Read and Write on it".to_owned();
+                return Err(KafkaError::OwnTopic { topic: topic.name.to_owned(), why });
+            }
+        }
+        let replication = TopicReplication::Fixed(-1);
+        let mut new = NewTopic::new(topic.name, topic.partitions, replication);
+        for (name, value) in topic.config {
+            new = new.set(name, value);
+        }
+        let created = self.create(&new).await;
+        created.map_err(|why| KafkaError::OwnTopic { topic: topic.name.to_owned(), why: advice(topic, &why) })?;
+        info!(topic = topic.name, partitions = topic.partitions, "created topic");
+        self.await_usable(topic.name).await
+    }
+
+    async fn create(&self, new: &NewTopic<'_>) -> Result<(), String> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let results = self.admin.create_topics([new], &options).await;
+        match results.map_err(|error| error.to_string())?.pop() {
+            Some(Ok(_)) | Some(Err((_, Code::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, code))) => Err(code.to_string()),
+            None => Err("the broker did not answer for it".to_owned()),
+        }
+    }
+
+    /// A created topic takes a moment to be known to every broker.
+    async fn await_usable(&self, name: &str) -> Result<(), KafkaError> {
+        let until = Instant::now() + REQUEST;
+        while self.ask(name).await?.state != TopicState::Usable {
+            if Instant::now() >= until {
+                let why = "was created, but does not appear".to_owned();
+                return Err(KafkaError::OwnTopic { topic: name.to_owned(), why });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self, name: &str) -> Option<Known> {
+        let known = self.known().get(name).copied()?;
+        let lasts = if known.state == TopicState::Usable { FRESH } else { AWAY };
+        (known.since.elapsed() < lasts).then_some(known)
+    }
+
+    async fn ask(&self, name: &str) -> Result<Known, KafkaError> {
+        let mut known = self.metadata(name).await?;
+        if known.state == TopicState::Missing && self.clients.creates_topics() && !self.is_own(name) {
+            match self.create(&NewTopic::new(name, -1, TopicReplication::Fixed(-1))).await {
+                Ok(()) => {
+                    info!(topic = name, "created topic with the broker's defaults");
+                    known = self.metadata(name).await?;
+                }
+                Err(why) => warn!(topic = name, %why, "cannot create topic"),
+            }
+        }
+        if known.state == TopicState::Usable {
+            known.max_message_bytes = self.max_message_bytes(name).await;
+        }
+        let before = {
+            let mut all = self.known();
+            if all.len() >= MOST {
+                all.clear();
+            }
+            all.insert(name.to_owned(), known)
+        };
+        if let Some(before) = before.filter(|before| before.partitions > 0)
+            && known.partitions != before.partitions
+            && known.state == TopicState::Usable
+        {
+            let (was, is) = (before.partitions, known.partitions);
+            warn!(topic = name, was, is, "the number of partitions changed: keys move, and their order with them");
+        }
+        Ok(known)
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        name.strip_prefix(self.clients.prefix()).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    async fn metadata(&self, name: &str) -> Result<Known, KafkaError> {
+        let (admin, clients, topic) = (Arc::clone(&self.admin), self.clients.clone(), name.to_owned());
+        let asked = attached_blocking(move || {
+            let metadata = admin.inner().fetch_metadata(Some(&topic), REQUEST);
+            let metadata = metadata.map_err(|error| clients.error("looking up topics", &error))?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            Ok(found.map(|found| (found.error(), found.partitions().len())))
+        });
+        let panicked = |_| KafkaError::Failed {
+            what: "looking up topics".to_owned(),
+            why: "the look-up panicked".to_owned(),
+        };
+        let found = asked.await.map_err(panicked)??;
+        let state = match found {
+            Some((None, partitions)) if partitions > 0 => TopicState::Usable,
+            Some((Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED), _)) => {
+                TopicState::Denied
+            }
+            Some(_) | None => TopicState::Missing,
+        };
+        let partitions = found.map_or(0, |(_, partitions)| i32::try_from(partitions).unwrap_or(i32::MAX));
+        let since = Instant::now();
+        Ok(Known { state, partitions, max_message_bytes: USUAL_MAX_BYTES, since })
+    }
+
+    async fn max_message_bytes(&self, name: &str) -> usize {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
+        let limit = described.ok().and_then(|mut results| {
+            let resource = results.pop()?.ok()?;
+            resource.get("max.message.bytes")?.value.as_deref()?.parse().ok()
+        });
+        limit.unwrap_or_else(|| {
+            debug!(topic = name, "the topic's size limit is not known; taking the usual one");
+            USUAL_MAX_BYTES
+        })
+    }
+}
+
+/// Tells an operator how to make a topic that outboxd may not make.
+fn advice(topic: &CreatedTopic<'_>, why: &str) -> String {
+    let configs: String =
+        topic.config.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
+    let (name, partitions) = (topic.name, topic.partitions);
+    format!(
+        "is missing and cannot be created ({why}); create it with: kafka-topics.sh --create --topic {name} \
+         --partitions {partitions}{configs}"
+    )
+}
