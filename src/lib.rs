@@ -2,6 +2,10 @@
 //! clients their sagas live. `ARCHITECTURE.md` is the map.
 
 pub mod config;
+pub mod host;
 pub mod kafka;
 pub mod logic;
+pub mod metrics;
+pub mod outbox;
+pub mod relay;
 pub mod tasks;

@@ -13,25 +13,29 @@ pub enum Secret {
     Env(String),
 }
 
-/// A secret's content; shows itself to nobody but [`SecretString::expose`].
-#[derive(Clone)]
+impl Secret {
+    /// The secret as it is now.
+    pub fn read(&self) -> Result<SecretString, String> {
+        self.text().map(SecretString)
+    }
+
+    fn text(&self) -> Result<String, String> {
+        match self {
+            Self::File(file) => std::fs::read_to_string(file)
+                .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+                .map_err(|error| format!("{}: {error}", file.display())),
+            Self::Credential(name) => Err(format!("credential {name} cannot be read yet")),
+            Self::Env(name) => std::env::var(name).map_err(|error| format!("{name}: {error}")),
+        }
+    }
+}
+
+/// A secret's content.
 pub struct SecretString(String);
 
 impl SecretString {
     /// The content.
     pub fn expose(&self) -> &str {
         &self.0
-    }
-}
-
-/// A secret that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read secret")]
-pub struct SecretError;
-
-impl Secret {
-    /// Reads it.
-    pub fn read(&self) -> Result<SecretString, SecretError> {
-        Err(SecretError)
     }
 }

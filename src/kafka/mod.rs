@@ -7,5 +7,5 @@ mod topics;
 
 pub use client::{Clients, KafkaError};
 pub use log::{CheckpointLog, LogRecord};
-pub use publisher::{Committed, Outcome, Publisher, Transaction};
+pub use publisher::{Committed, Outcome, Pending, Publisher, Transaction};
 pub use topics::{CreatedTopic, Topics};

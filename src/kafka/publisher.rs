@@ -127,17 +127,29 @@ impl Publisher {
         Ok(Self { commands })
     }
 
-    /// Runs one transaction. After anything but [`Committed::keep`] no other one can follow.
-    pub async fn publish(&self, transaction: Transaction) -> Outcome {
+    /// Begins one transaction. After anything but [`Committed::keep`] no other one can follow.
+    pub fn start(&self, transaction: Transaction) -> Pending {
         let (answer, outcome) = oneshot::channel();
-        let gone = || {
-            let what = "publishing".to_owned();
-            Outcome::Lost(KafkaError::Failed { what, why: "the producer has ended".to_owned() })
-        };
-        if self.commands.try_send((transaction, answer)).is_err() {
-            return gone();
+        // A thread that has ended drops the answer, which the receiver notices.
+        drop(self.commands.try_send((transaction, answer)));
+        Pending(outcome)
+    }
+}
+
+/// A transaction on its way.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Outcome>);
+
+impl Pending {
+    /// Waits for its end; can be awaited again if it was given up before.
+    pub async fn outcome(&mut self) -> Outcome {
+        match (&mut self.0).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Lost(KafkaError::Failed {
+                what: "publishing".to_owned(),
+                why: "the producer has ended".to_owned(),
+            }),
         }
-        outcome.await.unwrap_or_else(|_| gone())
     }
 }
 

@@ -1,0 +1,19 @@
+//! The only SQL: connecting, installing, reading, settling and emptying the outbox of one service database.
+//!
+//! Never decides what is published; it carries out what `logic` and the relay ask for.
+
+pub mod connect;
+mod doorbell;
+pub mod error;
+mod read;
+mod ring;
+mod session;
+mod settle;
+mod tls;
+
+pub use connect::{Link, Server, connect, connect_any};
+pub use error::{Disposition, OutboxError};
+pub use read::{Limits, Lsn, Read};
+pub use ring::Ring;
+pub use session::{Identity, Seat, Session, Standing};
+pub use settle::{Backlog, DeadLetters};

@@ -1,0 +1,194 @@
+//! Reading what is new. Never waits for a writer, and never reads more bytes than it was told.
+
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Json, ToSql, Type};
+use uuid::Uuid;
+
+use super::error::OutboxError;
+use super::session::Session;
+use crate::logic::event::{BadHeaders, Event, Payload, Saga, Timestamp};
+use crate::logic::window::{Position, Snapshot};
+
+/// What one read gave.
+#[derive(Debug)]
+pub struct Read {
+    /// The rows, lowest id first.
+    pub events: Vec<Event>,
+    /// How far the source has been read with them.
+    pub position: Position,
+    /// Whether the read ended at a limit instead of at the window's end.
+    pub more: bool,
+    /// What has to be flushed before the rows may leave the database; `None` if it is already.
+    pub unflushed: Option<Lsn>,
+    /// When the window was opened; `None` for a later page of it.
+    pub at: Option<Timestamp>,
+}
+
+/// A place in the write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lsn(String);
+
+/// How much one read may give.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Rows at most.
+    pub events: usize,
+    /// Bytes at most, except that one row always comes.
+    pub bytes: usize,
+}
+
+/// The header of a poll, or of a page nothing.
+struct Header {
+    snapshot: Snapshot,
+    unflushed: Option<Lsn>,
+    at: Timestamp,
+}
+
+impl Session {
+    /// Reads on from `position`.
+    pub async fn read(&self, position: &Position, limits: Limits) -> Result<Read, OutboxError> {
+        let xmax = position.seen.xmax().to_string();
+        let open: Vec<String> = position.seen.in_progress().iter().map(u64::to_string).collect();
+        let events_max = i64::try_from(limits.events).unwrap_or(i64::MAX);
+        let bytes_max = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
+        let (upto, after) = match &position.page {
+            Some(page) => (page.upto.to_string(), page.after),
+            None => (String::new(), i64::MIN),
+        };
+        let (statement, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match position.page {
+            None => (&self.statements.poll, vec![&xmax, &open, &events_max, &bytes_max]),
+            Some(_) => {
+                (&self.statements.page, vec![&xmax, &open, &upto, &after, &events_max, &bytes_max])
+            }
+        };
+        let mut rows = pin!(self.link.client.query_raw(statement, parameters).await?);
+        let header = match position.page {
+            None => match rows.try_next().await? {
+                Some(row) => Some(header(&row)?),
+                None => return Err(OutboxError::WrongShape { reason: "a poll without a header".to_owned() }),
+            },
+            Some(_) => None,
+        };
+        let mut events = Vec::new();
+        let (mut last, mut total_bytes) = (after, 0i64);
+        while let Some(row) = rows.try_next().await? {
+            let event = event(&row)?;
+            if event.id <= last {
+                // The order of a union's branches is custom, not law.
+                return Err(OutboxError::WrongShape { reason: "rows came out of order".to_owned() });
+            }
+            last = event.id;
+            total_bytes = row.try_get(TOTAL_BYTES)?;
+            events.push(event);
+        }
+        let more = events.len() >= limits.events || total_bytes >= bytes_max;
+        let (unflushed, at) = match &header {
+            Some(header) => (header.unflushed.clone(), Some(header.at)),
+            None => (None, None),
+        };
+        let now = header.map_or_else(|| position.seen.clone(), |header| header.snapshot);
+        let position = position.after(now, events.last().map(|event| event.id), more);
+        Ok(Read { events, position, more, unflushed: unflushed.filter(|_| last > after), at })
+    }
+
+    /// Whether a crash of the database could still undo what was visible at `lsn`.
+    pub async fn is_flushed(&self, lsn: &Lsn) -> Result<bool, OutboxError> {
+        Ok(self.link.client.query_one(&self.statements.flushed, &[&lsn.0]).await?.try_get(0)?)
+    }
+
+    /// Makes everything visible outlive a crash.
+    pub async fn flush(&self) -> Result<(), OutboxError> {
+        Ok(self.link.client.batch_execute(include_str!("../../sql/flush.sql")).await?)
+    }
+}
+
+// The columns of poll.sql and page.sql.
+const TOTAL_BYTES: usize = 24;
+const SNAPSHOT: usize = 25;
+
+fn header(row: &Row) -> Result<Header, OutboxError> {
+    if row.try_get(SNAPSHOT + 1)? {
+        return Err(OutboxError::Standby { server: "the server that answered".to_owned() });
+    }
+    let snapshot: &str = row.try_get(SNAPSHOT)?;
+    let snapshot = snapshot.parse().map_err(|error| OutboxError::WrongShape { reason: format!("{error}") })?;
+    let inserted_upto: Option<String> = row.try_get(SNAPSHOT + 2)?;
+    let flushed: Option<bool> = row.try_get(SNAPSHOT + 3)?;
+    let unflushed = inserted_upto.filter(|_| flushed != Some(true)).map(Lsn);
+    Ok(Header { snapshot, unflushed, at: row.try_get::<_, Moment>(SNAPSHOT + 4)?.0 })
+}
+
+fn event(row: &Row) -> Result<Event, OutboxError> {
+    let payload = match row.try_get(5)? {
+        Some(text) => Some(Payload::Text(text)),
+        None => row.try_get::<_, Option<_>>(6)?.map(Payload::Bytes),
+    };
+    let saga: Option<(String, String)> = row.try_get::<_, Option<_>>(14)?.zip(row.try_get(15)?);
+    let saga = match saga {
+        Some((saga_type, saga_id)) => Some(Saga {
+            saga_type,
+            saga_id,
+            user: row.try_get(16)?,
+            state: row.try_get(17)?,
+            outcome: row.try_get(18)?,
+            step: row.try_get(19)?,
+            status: row.try_get(20)?,
+        }),
+        None => None,
+    };
+    Ok(Event {
+        id: row.try_get(0)?,
+        topic: row.try_get(1)?,
+        key: row.try_get(2)?,
+        event_type: row.try_get(3)?,
+        kind: row.try_get(4)?,
+        payload,
+        content_type: row.try_get(7)?,
+        headers: headers(row.try_get(8)?),
+        event_id: row.try_get::<_, Uuid>(9)?,
+        correlation_id: row.try_get(10)?,
+        causation_id: row.try_get(11)?,
+        reply_to: row.try_get(12)?,
+        reply_outcome: row.try_get(13)?,
+        saga,
+        traceparent: row.try_get(21)?,
+        tracestate: row.try_get(22)?,
+        created_at: row.try_get::<_, Moment>(23)?.0,
+    })
+}
+
+fn headers(column: Option<Json<serde_json::Value>>) -> Result<Vec<(String, String)>, BadHeaders> {
+    let Some(Json(value)) = column else { return Ok(Vec::new()) };
+    let serde_json::Value::Object(fields) = value else { return Err(BadHeaders) };
+    let text = |(name, value)| match value {
+        serde_json::Value::String(text) => Ok((name, text)),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => Err(BadHeaders),
+    };
+    fields.into_iter().map(text).collect()
+}
+
+/// A `timestamptz`, infinities included.
+pub(super) struct Moment(pub(super) Timestamp);
+
+/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
+const EPOCH_2000: i64 = 946_684_800_000_000;
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(
+        kind: &Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Timestamp(i64::from_sql(kind, raw)?.saturating_add(EPOCH_2000))))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
+    }
+}

@@ -1,0 +1,175 @@
+//! Writing down what was published. Every write carries the epoch; one that touches no row means somebody else leads.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+
+use super::error::OutboxError;
+use super::read::Moment;
+use super::session::{Session, Standing, Statements, as_ms};
+use crate::logic::batch::{Blocked, RowId};
+use crate::logic::checkpoint::{Checkpoint, RowIds};
+use crate::logic::event::Timestamp;
+use crate::logic::refusal::{Reason, Refusal, Release};
+use crate::logic::window::Position;
+
+/// What is not published yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many events; counted to a million.
+    pub events: i64,
+    /// When the oldest of them was inserted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// How many dead letters there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadLetters {
+    /// Waiting for their topic.
+    pub auto: i64,
+    /// Waiting for an operator.
+    pub manual: i64,
+}
+
+impl Session {
+    /// Writes the position back and renews the lease.
+    pub async fn settle(
+        &self,
+        epoch: i64,
+        standing: &Standing,
+        lease: Duration,
+    ) -> Result<(), OutboxError> {
+        let written = settle(&self.link.client, &self.statements, epoch, standing, lease).await?;
+        fenced_unless(written == 1)
+    }
+
+    /// The same, together with the dead letters that were refused on the way there.
+    pub async fn settle_refused(
+        &mut self,
+        epoch: i64,
+        standing: &Standing,
+        refused: &[(Refusal, RowIds)],
+        lease: Duration,
+    ) -> Result<(), OutboxError> {
+        let transaction = self.link.client.transaction().await?;
+        bury(&transaction, &self.statements, refused).await?;
+        let written = settle(&transaction, &self.statements, epoch, standing, lease).await?;
+        fenced_unless(written == 1)?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Includes a checkpoint that an earlier leader could not settle. Gives how many of its rows
+    /// the database has lost since.
+    pub async fn absorb(
+        &mut self,
+        epoch: i64,
+        checkpoint: &Checkpoint,
+        checkpoint_next: i64,
+    ) -> Result<usize, OutboxError> {
+        let transaction = self.link.client.transaction().await?;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&epoch, &checkpoint.batch, &checkpoint_next];
+        let written = transaction.execute(&self.statements.absorb, &parameters).await?;
+        fenced_unless(written == 1)?;
+        bury(&transaction, &self.statements, &checkpoint.refused).await?;
+        let refused = checkpoint.refused.iter().flat_map(|(_, rows)| &rows.0);
+        let rows: Vec<RowId> = checkpoint.published.0.iter().chain(refused).copied().collect();
+        let (ids, event_ids) = columns(&rows);
+        let found = transaction.query_one(&self.statements.ahead_add, &[&ids, &event_ids]).await?;
+        let found: i64 = found.try_get(0)?;
+        transaction.commit().await?;
+        Ok(rows.len().saturating_sub(usize::try_from(found).unwrap_or(0)))
+    }
+
+    /// The rows that are published ahead of the position.
+    pub async fn ahead(&self) -> Result<HashSet<i64>, OutboxError> {
+        let rows = self.link.client.query(&self.statements.ahead_list, &[]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Forgets those of them that the position has passed.
+    pub async fn trim_ahead(&self, position: &Position) -> Result<(), OutboxError> {
+        let seen = position.seen.to_string();
+        self.link.client.execute(&self.statements.ahead_trim, &[&seen]).await?;
+        Ok(())
+    }
+
+    /// Whose later events have to queue behind a dead letter.
+    pub async fn blocked(&self, keys_too: bool) -> Result<Blocked, OutboxError> {
+        let mut blocked = Blocked::default();
+        for row in self.link.client.query(&self.statements.dead_letter_blocked, &[]).await? {
+            let (topic, key): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+            let release: Release = parsed(row.try_get(2)?)?;
+            let reason: Reason = parsed(row.try_get(3)?)?;
+            match (release, key) {
+                (Release::Auto, _) => drop(blocked.topics.insert(topic, reason)),
+                (Release::Manual, Some(key)) if keys_too => blocked.block_key(&topic, &key),
+                (Release::Manual, _) => {}
+            }
+        }
+        Ok(blocked)
+    }
+
+    /// How many dead letters there are.
+    pub async fn dead_letters(&self) -> Result<DeadLetters, OutboxError> {
+        let row = self.link.client.query_one(&self.statements.dead_letter_count, &[]).await?;
+        Ok(DeadLetters { auto: row.try_get(0)?, manual: row.try_get(1)? })
+    }
+
+    /// What is not published yet.
+    pub async fn backlog(&self, position: &Position) -> Result<Backlog, OutboxError> {
+        let xmax = position.seen.xmax().to_string();
+        let open: Vec<String> = position.seen.in_progress().iter().map(u64::to_string).collect();
+        let upto = position.page.as_ref().map(|page| page.upto.to_string());
+        let after = position.page.as_ref().map(|page| page.after);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&xmax, &open, &upto, &after];
+        let row = self.link.client.query_one(&self.statements.backlog, &parameters).await?;
+        let oldest: Option<Moment> = row.try_get(1)?;
+        Ok(Backlog { events: row.try_get(0)?, oldest: oldest.map(|moment| moment.0) })
+    }
+}
+
+async fn settle(
+    client: &impl tokio_postgres::GenericClient,
+    statements: &Statements,
+    epoch: i64,
+    standing: &Standing,
+    lease: Duration,
+) -> Result<u64, OutboxError> {
+    let position = &standing.position;
+    let seen = position.seen.to_string();
+    let upto = position.page.as_ref().map(|page| page.upto.to_string());
+    let after = position.page.as_ref().map(|page| page.after);
+    let lease_ms = as_ms(lease);
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&epoch, &seen, &upto, &after, &standing.batch, &standing.checkpoint_next, &lease_ms];
+    Ok(client.execute(&statements.settle, &parameters).await?)
+}
+
+async fn bury(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    refused: &[(Refusal, RowIds)],
+) -> Result<(), OutboxError> {
+    for (refusal, rows) in refused {
+        let (ids, event_ids) = columns(&rows.0);
+        let (reason, release) = (refusal.reason.as_str(), refusal.release.as_str());
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&ids, &event_ids, &reason, &release, &refusal.error];
+        transaction.execute(&statements.dead_letter_add, &parameters).await?;
+    }
+    Ok(())
+}
+
+fn columns(rows: &[RowId]) -> (Vec<i64>, Vec<uuid::Uuid>) {
+    rows.iter().copied().unzip()
+}
+
+fn fenced_unless(written: bool) -> Result<(), OutboxError> {
+    if written { Ok(()) } else { Err(OutboxError::Fenced) }
+}
+
+fn parsed<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T, OutboxError> {
+    text.parse().map_err(|error| OutboxError::WrongShape { reason: format!("outbox.dead_letter: {error}") })
+}

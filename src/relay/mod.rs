@@ -1,0 +1,288 @@
+//! The life of one source: connect, wait for the lease, take over, pump; and again, for as long as the daemon runs.
+//!
+//! Decides nothing about events; what one error means for the next step is said in [`error`].
+
+mod error;
+mod pump;
+mod takeover;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+pub use error::{Disposition, RelayError, Replace};
+
+use crate::config;
+use crate::host;
+use crate::kafka::{Clients, Topics};
+use crate::logic::backoff::Backoff;
+use crate::logic::batch::RowId;
+use crate::logic::checkpoint::Halt;
+use crate::logic::event::Timestamp;
+use crate::logic::lease::{Candidate, Claim, Holder, claim};
+use crate::logic::refusal::Refusal;
+use crate::logic::status::{Circuit, Phase, SourceStatus};
+use crate::metrics::SourceMetrics;
+use crate::outbox::{Seat, Session};
+
+/// What all sources of a daemon share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Makes clients of Kafka.
+    pub clients: Clients,
+    /// What is known of its topics.
+    pub topics: Topics,
+    /// Who this daemon is.
+    pub me: Holder,
+    /// `[relay] lease`.
+    pub lease: Duration,
+    /// How many sources it leads.
+    pub leads: Arc<AtomicU32>,
+}
+
+/// One source of one daemon.
+#[derive(Debug)]
+pub struct Relay {
+    shared: Shared,
+    source: config::Source,
+    metrics: SourceMetrics,
+    status: watch::Sender<SourceStatus>,
+    /// The epoch that we led with, while nobody fenced us.
+    epoch: Option<i64>,
+    may_take_back: bool,
+    /// What Kafka refused in transactions that were aborted.
+    refused: HashMap<RowId, Refusal>,
+    /// Why nobody may lead, and the incarnation it holds for: `sql rebase` gives the database another.
+    halted: Option<(Uuid, Halt)>,
+}
+
+/// After an error that needs an operator, how often we look whether they acted.
+const OPERATOR: Duration = Duration::from_secs(10);
+/// So many failures of Kafka in a row open the circuit.
+const CIRCUIT_FAILURES: u32 = 2;
+
+impl Relay {
+    /// A source that nothing is known of yet; its status is seen through the receiver.
+    pub fn new(shared: Shared, source: config::Source) -> (Self, watch::Receiver<SourceStatus>) {
+        let metrics = SourceMetrics::new(&source.name);
+        let (status, seen) = watch::channel(SourceStatus::unknown(&source.name));
+        let relay = Self {
+            shared,
+            source,
+            metrics,
+            status,
+            epoch: None,
+            may_take_back: true,
+            refused: HashMap::new(),
+            halted: None,
+        };
+        (relay, seen)
+    }
+
+    /// Runs until `stop`, and then hands the lease back.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::default();
+        let mut kafka_failures = 0;
+        while !stop.is_cancelled() {
+            let error = match self.once(&stop).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            self.metrics.leader.set(0.0);
+            kafka_failures = if error.is_kafka() { kafka_failures + 1 } else { 0 };
+            let pause = match error.disposition() {
+                Disposition::Again => {
+                    warn!(source = %self.source.name, %error, "taking over again");
+                    backoff.reset();
+                    continue;
+                }
+                Disposition::StandBy => {
+                    warn!(source = %self.source.name, "another daemon leads now");
+                    self.epoch = None;
+                    self.metrics.lease_lost.increment(1);
+                    Duration::ZERO
+                }
+                Disposition::Retry => backoff.pause(chance()),
+                Disposition::Operator => OPERATOR,
+            };
+            self.report(&error, pause, kafka_failures);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+            if kafka_failures >= CIRCUIT_FAILURES {
+                self.circuit(Circuit::HalfOpen);
+            }
+        }
+    }
+
+    /// One session: from its connect to the error that ends it, or to a clean stop.
+    async fn once(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        self.metrics.up.set(0.0);
+        self.phase(Phase::Connecting);
+        let mut session = tokio::select! {
+            session = Session::open(&self.source.database, &self.shared.me.instance) => session?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        self.metrics.up.set(1.0);
+        let Some((seat, epoch)) = self.await_lease(&mut session, stop).await? else {
+            return Ok(());
+        };
+        self.epoch = Some(epoch);
+        let _leading = Leading::begin(Arc::clone(&self.shared.leads));
+        self.lead(session, seat, epoch, stop).await
+    }
+
+    /// Waits until this daemon leads; `None` if it is to stop.
+    async fn await_lease(
+        &mut self,
+        session: &mut Session,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Seat, i64)>, RelayError> {
+        loop {
+            let seat = session.seat().await?;
+            self.check(&seat, session)?;
+            let holder = seat.lease.holder.as_ref();
+            let candidate = Candidate {
+                me: &self.shared.me,
+                epoch: self.epoch,
+                predecessor_gone: holder.is_some_and(|holder| host::is_gone(&holder.process)),
+                may_take_back: self.may_take_back,
+                leads: self.shared.leads.load(Ordering::Relaxed),
+            };
+            let pause = match claim(&seat.lease, candidate) {
+                Claim::Wait(pause) => pause,
+                claim @ (Claim::Take | Claim::TakeBack) => {
+                    self.may_take_back &= claim != Claim::TakeBack;
+                    let (me, lease) = (&self.shared.me, self.shared.lease);
+                    let taken = session.take(seat.lease.epoch, &self.source.name, me, lease).await?;
+                    match taken {
+                        Some(epoch) => return Ok(Some((seat, epoch))),
+                        None => continue,
+                    }
+                }
+            };
+            self.stand_by(&seat);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether this database is the one we think it is.
+    fn check(&self, seat: &Seat, session: &Session) -> Result<(), RelayError> {
+        let ours = &self.source.name;
+        if let Some(theirs) = seat.source.as_ref().filter(|theirs| *theirs != ours) {
+            let (theirs, ours) = (theirs.clone(), ours.clone());
+            return Err(RelayError::OtherSource { theirs, ours });
+        }
+        let found = (session.identity.system_identifier, session.identity.database_oid);
+        let expected = (seat.system_identifier, seat.database_oid);
+        if found != expected {
+            return Err(RelayError::OtherDatabase {
+                source_name: ours.clone(),
+                expected: format!("cluster {} database {}", expected.0, expected.1),
+                found: format!("cluster {} database {}", found.0, found.1),
+            });
+        }
+        match &self.halted {
+            Some((incarnation, halt)) if *incarnation == seat.incarnation => Err(halt.clone().into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn stand_by(&mut self, seat: &Seat) {
+        let leader = seat.lease.holder.as_ref();
+        let twin = leader.filter(|leader| {
+            leader.instance == self.shared.me.instance && leader.process != self.shared.me.process
+        });
+        let was = self.status.borrow().phase;
+        if was != Phase::Standby {
+            let leader = leader.map_or("nobody", |leader| leader.instance.as_str());
+            info!(source = %self.source.name, leader, "standing by");
+            if twin.is_some() {
+                warn!(
+                    source = %self.source.name,
+                    "the leader has this daemon's instance name; if it is alive, give one of them another \
+                     `[relay] instance`"
+                );
+            }
+        }
+        self.status.send_modify(|status| {
+            status.phase = Phase::Standby;
+            status.leader = leader.map(|leader| leader.instance.clone());
+            status.last_error = None;
+        });
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.status.send_modify(|status| status.phase = phase);
+    }
+
+    fn circuit(&self, circuit: Circuit) {
+        self.metrics.circuit(circuit);
+        self.status.send_modify(|status| status.circuit = circuit);
+    }
+
+    /// Says once what went wrong; repeats of the same are only counted in the pause.
+    fn report(&mut self, error: &RelayError, pause: Duration, kafka_failures: u32) {
+        let text = error.to_string();
+        let phase = match error.disposition() {
+            Disposition::Operator => Phase::Stopped,
+            Disposition::Again | Disposition::Retry | Disposition::StandBy => Phase::Retrying,
+        };
+        if kafka_failures >= CIRCUIT_FAILURES {
+            self.circuit(Circuit::Open);
+        }
+        let repeated = matches!(&self.status.borrow().last_error, Some((_, last)) if *last == text);
+        if !repeated {
+            let (source, pause_ms) = (&self.source.name, pause.as_millis());
+            match phase {
+                Phase::Stopped => error!(%source, error = %text, "source stopped until this is mended"),
+                Phase::Connecting
+                | Phase::Standby
+                | Phase::TakingOver
+                | Phase::Leading
+                | Phase::Retrying => warn!(%source, error = %text, pause_ms, "source interrupted"),
+            }
+        }
+        self.status.send_modify(|status| {
+            status.phase = phase;
+            status.last_error = Some((now().as_seconds(), text));
+        });
+    }
+}
+
+/// Counts a source as led for as long as it lives.
+struct Leading(Arc<AtomicU32>);
+
+impl Leading {
+    fn begin(leads: Arc<AtomicU32>) -> Self {
+        leads.fetch_add(1, Ordering::Relaxed);
+        Self(leads)
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The wall clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// A number in 0..1 for spreading pauses; needs no quality.
+fn chance() -> f64 {
+    f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}

@@ -1,0 +1,473 @@
+//! Leading a source: read, plan, publish, settle, and again. One transaction is on its way while the next one is read.
+//!
+//! Ends at the first doubt; what it had not settled is found again by the next take-over.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::{Relay, RelayError, Replace, now};
+use crate::config::OnRefused;
+use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
+use crate::logic::batch::{Batch, Blocked, Plan, Row};
+use crate::logic::checkpoint::{self, Checkpoint, RowIds};
+use crate::logic::event::Timestamp;
+use crate::logic::lease::Held;
+use crate::logic::pace::{Next, Pace};
+use crate::logic::record::{self, Record};
+use crate::logic::refusal::Refusal;
+use crate::logic::status::Phase;
+use crate::logic::window::Position;
+use crate::outbox::{Limits, Lsn, Read, Session, Standing};
+
+/// A position is written back after this long.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Every partition of the saga topic hears this often how far the source is published.
+const BEAT: Duration = Duration::from_secs(10);
+/// The backlog and the dead letters are counted this often.
+const COUNT: Duration = Duration::from_secs(10);
+/// The ring is looked at this often.
+const ROTATE: Duration = Duration::from_secs(60);
+/// A doorbell that cannot be armed is tried again after this long.
+const ARM_AGAIN: Duration = Duration::from_millis(20);
+/// WAL that is not flushed after this long by others is flushed by us.
+const FLUSH: Duration = Duration::from_millis(2);
+
+/// One source while this daemon leads it.
+pub(super) struct Pump<'a> {
+    relay: &'a mut Relay,
+    session: Session,
+    publisher: Publisher,
+    held: Held,
+    incarnation: String,
+    saga_topic: String,
+    saga_partitions: i32,
+    checkpoint_topic: String,
+    /// What is committed in Kafka; written back by the next settlement.
+    standing: Standing,
+    unsettled: bool,
+    /// How far the source has been read, which is one batch further.
+    position: Position,
+    /// When the window that is being read was opened.
+    opened: Option<Timestamp>,
+    /// Everything committed before this moment is published.
+    until: Option<Timestamp>,
+    ahead: HashSet<i64>,
+    blocked: Blocked,
+    dead_letters: u64,
+    pace: Pace,
+    armed: bool,
+    due: Due,
+    published_since: (Instant, u64),
+}
+
+/// When what is done now and then is to be done next.
+struct Due {
+    settle: Instant,
+    beat: Instant,
+    count: Instant,
+    rotate: Instant,
+}
+
+/// The next transaction, read and encoded.
+struct Planned {
+    batch: Batch,
+    beat: bool,
+    position: Position,
+    until: Option<Timestamp>,
+}
+
+/// A transaction that Kafka is working on.
+struct InFlight {
+    pending: Pending,
+    rows: Vec<Row>,
+    refused: Vec<(Refusal, RowIds)>,
+    standing: Standing,
+    until: Option<Timestamp>,
+    bytes: usize,
+}
+
+impl<'a> Pump<'a> {
+    pub(super) async fn new(
+        relay: &'a mut Relay,
+        session: Session,
+        publisher: Publisher,
+        epoch: i64,
+        incarnation: String,
+        standing: Standing,
+        until: Option<Timestamp>,
+    ) -> Result<Self, RelayError> {
+        let asked = Instant::now();
+        session.renew(epoch, relay.shared.lease).await?;
+        session.evict_doorbell().await?;
+        let doorbell = session.has_doorbell().await?;
+        let ahead = session.ahead().await?;
+        let keys_too = relay.source.on_refused == OnRefused::BlockKey;
+        let blocked = session.blocked(keys_too).await?;
+        let saga_topic = relay.saga_topic();
+        let saga_partitions = relay.shared.topics.partitions(&saga_topic).await?;
+        let at = Instant::now();
+        if !doorbell {
+            info!(source = %relay.source.name, "no doorbell here; reading every 50 ms when idle");
+        }
+        Ok(Self {
+            held: Held::new(epoch, asked, relay.shared.lease),
+            incarnation,
+            saga_topic,
+            saga_partitions,
+            checkpoint_topic: relay.checkpoint_topic(),
+            position: standing.position.clone(),
+            standing,
+            unsettled: false,
+            opened: None,
+            until,
+            ahead,
+            blocked,
+            dead_letters: 0,
+            pace: Pace::new(relay.source.batch.linger, doorbell, at),
+            armed: false,
+            due: Due { settle: at, beat: at, count: at, rotate: at },
+            published_since: (at, 0),
+            relay,
+            session,
+            publisher,
+        })
+    }
+
+    /// Pumps until `stop` or an error. What is committed is settled in any case, if the database still listens.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        self.relay.status.send_modify(|status| {
+            status.phase = Phase::Leading;
+            status.last_error = None;
+        });
+        let ended = self.pump(stop).await;
+        if self.unsettled && !self.session.is_closed() {
+            let lease = self.relay.shared.lease;
+            if let Err(error) = self.session.settle(self.held.epoch, &self.standing, lease).await {
+                debug!(%error, "the last settlement failed; the next take-over reads it back");
+            }
+        }
+        if ended.is_ok() {
+            self.session.hand_back(self.held.epoch).await?;
+            info!(source = %self.relay.source.name, "handed the lease back");
+        }
+        ended
+    }
+
+    async fn pump(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        let mut in_flight = None;
+        loop {
+            self.rest(&mut in_flight, stop).await?;
+            if stop.is_cancelled() {
+                if let Some(in_flight) = in_flight.take() {
+                    self.finish(in_flight).await?;
+                }
+                return Ok(());
+            }
+            let planned = self.plan().await?;
+            if let Some(in_flight) = in_flight.take() {
+                self.finish(in_flight).await?;
+            }
+            in_flight = self.start(planned)?;
+            self.chores().await?;
+        }
+    }
+
+    /// Waits until it is time to read; a transaction that ends meanwhile is taken in.
+    async fn rest(
+        &mut self,
+        in_flight: &mut Option<InFlight>,
+        stop: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        loop {
+            let (until, asleep) = match self.pace.next(Instant::now()) {
+                Next::Now => break,
+                Next::At(due) => (due, false),
+                Next::Sleep(due) => (due, true),
+            };
+            if asleep && !self.armed && in_flight.is_none() {
+                self.armed = self.session.arm().await?;
+                if self.armed {
+                    // One more read sees whoever inserted before.
+                    break;
+                }
+                // A writer is at work: it will not ring, so look again soon.
+                tokio::time::sleep(ARM_AGAIN).await;
+                break;
+            }
+            let until = until.min(self.next_chore());
+            tokio::select! {
+                outcome = outcome(in_flight) => {
+                    if let Some(in_flight) = in_flight.take() {
+                        self.take_in(in_flight, outcome).await?;
+                    }
+                }
+                () = tokio::time::sleep_until(until.into()) => {
+                    if Instant::now() < self.next_chore() || asleep { break }
+                    self.chores().await?;
+                }
+                () = self.session.rung(), if self.armed => {
+                    self.session.disarm().await?;
+                    self.armed = false;
+                    break;
+                }
+                () = stop.cancelled() => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next rows, and makes a transaction of them.
+    async fn plan(&mut self) -> Result<Planned, RelayError> {
+        let began = Instant::now();
+        let batch = self.relay.source.batch;
+        let limits = Limits { events: batch.events, bytes: batch.bytes };
+        let read = self.session.read(&self.position, limits).await?;
+        let metrics = &self.relay.metrics;
+        metrics.phase_read.record(began.elapsed());
+        metrics.last_poll_timestamp.set(now().as_seconds());
+        metrics.events_read.increment(read.events.len() as u64);
+        self.pace.read(began, read.events.len(), read.more);
+        if !read.events.is_empty() && self.armed {
+            // Awake: whoever inserts from now on need not ring.
+            self.session.disarm().await?;
+            self.armed = false;
+        }
+        let Read { events, position, unflushed, at, .. } = read;
+        self.position = position.clone();
+        self.opened = at.or(self.opened);
+        let until = if position.page.is_none() { self.opened } else { self.until };
+        let names: HashSet<&str> = events.iter().map(|event| event.topic.as_str()).collect();
+        let topics = self.relay.shared.topics.look(names).await?;
+        let plan = Plan {
+            source: &self.relay.source.name,
+            prefix: self.relay.shared.clients.prefix(),
+            sagas: &self.saga_topic,
+            block_keys: self.relay.source.on_refused == OnRefused::BlockKey,
+            ahead: &self.ahead,
+            known: &self.relay.refused,
+            topics: &topics,
+        };
+        let mut batch = plan.batch(events, &mut self.blocked, now().as_ms());
+        self.relay.metrics.duplicates_suppressed.increment(batch.suppressed as u64);
+        self.check_dead_letter_limit(batch.refused.len())?;
+        let beat = until.is_some() && began >= self.due.beat;
+        if let Some(until) = until.filter(|_| beat) {
+            let (topic, source) = (&self.saga_topic, &self.relay.source.name);
+            let now_ms = now().as_ms();
+            batch.sagas.extend(record::published_until(
+                topic,
+                self.saga_partitions,
+                source,
+                until,
+                now_ms,
+            ));
+        }
+        if let Some(lsn) = unflushed {
+            self.make_durable(&lsn, began).await?;
+        }
+        Ok(Planned { batch, beat, position, until })
+    }
+
+    /// Waits until no crash of the database can undo what was read: an event of a transaction that
+    /// then never was could not be called back.
+    async fn make_durable(&self, lsn: &Lsn, read: Instant) -> Result<(), RelayError> {
+        if self.session.is_flushed(lsn).await? {
+            return Ok(());
+        }
+        tokio::time::sleep_until((read + FLUSH).into()).await;
+        if !self.session.is_flushed(lsn).await? {
+            self.session.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn check_dead_letter_limit(&self, more: usize) -> Result<(), RelayError> {
+        let rows = self.dead_letters.saturating_add(more as u64);
+        let limit = self.relay.source.dead_letter_limit;
+        if more > 0 && rows > limit {
+            return Err(RelayError::DeadLetterLimit { rows, limit });
+        }
+        Ok(())
+    }
+
+    /// Hands a transaction to Kafka, or notes that there was nothing to say.
+    fn start(&mut self, planned: Planned) -> Result<Option<InFlight>, RelayError> {
+        let Planned { batch, beat, position, until } = planned;
+        if batch.is_empty() && !beat {
+            self.unsettled |= self.standing.position != position;
+            self.standing.position = position;
+            self.until = self.until.max(until);
+            return Ok(None);
+        }
+        if beat {
+            self.due.beat = Instant::now() + BEAT;
+        }
+        let refused = checkpoint::group(&batch.refused);
+        for (_, refusal) in &batch.refused {
+            self.relay.metrics.refused(refusal.reason);
+        }
+        let checkpoint = Checkpoint {
+            v: checkpoint::VERSION,
+            incarnation: self.incarnation.clone(),
+            timeline: self.session.identity.timeline,
+            epoch: self.held.epoch,
+            batch: self.standing.batch + 1,
+            until: until.max(self.until).unwrap_or_default(),
+            published: RowIds(batch.rows.iter().map(|row| row.id).collect()),
+            refused: refused.clone(),
+            released: Vec::new(),
+        };
+        let bytes = batch.records.iter().map(Record::size_bytes).sum();
+        let standing =
+            Standing { position, batch: checkpoint.batch, checkpoint_next: self.standing.checkpoint_next };
+        let record = Record {
+            topic: self.checkpoint_topic.clone(),
+            partition: Some(0),
+            key: Some(self.relay.source.name.clone().into_bytes()),
+            value: Some(checkpoint.encode()),
+            timestamp_ms: now().as_ms(),
+            headers: Vec::new(),
+        };
+        let pending = self.publisher.start(Transaction {
+            records: batch.records,
+            sagas: batch.sagas,
+            checkpoint: record,
+            deadline: self.held.until,
+        });
+        Ok(Some(InFlight { pending, rows: batch.rows, refused, standing, until, bytes }))
+    }
+
+    async fn finish(&mut self, mut in_flight: InFlight) -> Result<(), RelayError> {
+        let outcome = in_flight.pending.outcome().await;
+        self.take_in(in_flight, outcome).await
+    }
+
+    async fn take_in(&mut self, in_flight: InFlight, outcome: Outcome) -> Result<(), RelayError> {
+        match outcome {
+            Outcome::Committed(committed) => self.committed(in_flight, committed).await,
+            Outcome::Refused { records, topics } => {
+                self.relay.metrics.batch_aborted.increment(1);
+                let rows = &in_flight.rows;
+                let known = records.into_iter().filter_map(|(index, refusal)| {
+                    rows.get(index).map(|row| (row.id, refusal))
+                });
+                self.relay.refused.extend(known);
+                for (topic, state) in topics {
+                    self.relay.shared.topics.learn(&topic, state);
+                }
+                Err(RelayError::Replace(Replace::Refused))
+            }
+            Outcome::Lost(error) => {
+                self.relay.metrics.batch_unknown.increment(1);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn committed(
+        &mut self,
+        in_flight: InFlight,
+        committed: Committed,
+    ) -> Result<(), RelayError> {
+        let InFlight { rows, refused, mut standing, until, bytes, .. } = in_flight;
+        standing.checkpoint_next = committed.checkpoint_offset + 2;
+        self.standing = standing;
+        self.until = self.until.max(until);
+        self.unsettled = true;
+        let metrics = &self.relay.metrics;
+        metrics.batch_committed.increment(1);
+        metrics.phase_send.record(committed.sent_in);
+        metrics.phase_commit.record(committed.committed_in);
+        metrics.published_bytes.increment(bytes as u64);
+        metrics.events_published.increment(rows.len() as u64);
+        if !rows.is_empty() {
+            #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+            metrics.batch_events.record(rows.len() as f64);
+        }
+        let at = now();
+        for row in &rows {
+            metrics.insert_to_publish.record((at.as_seconds() - row.created_at.as_seconds()).max(0.0));
+        }
+        self.published_since.1 += rows.len() as u64;
+        if !refused.is_empty() {
+            self.bury(&refused).await?;
+        }
+        if committed.keep { Ok(()) } else { Err(RelayError::Replace(Replace::SlowCommit)) }
+    }
+
+    /// Settles at once what was refused, so that the dead letters and the position agree.
+    async fn bury(&mut self, refused: &[(Refusal, RowIds)]) -> Result<(), RelayError> {
+        let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
+        self.session.settle_refused(epoch, &self.standing, refused, lease).await?;
+        self.unsettled = false;
+        for row in refused.iter().flat_map(|(_, rows)| &rows.0) {
+            self.relay.refused.remove(row);
+            self.dead_letters += 1;
+        }
+        self.due.count = Instant::now();
+        Ok(())
+    }
+
+    fn next_chore(&self) -> Instant {
+        let renew = self.held.renew_at(self.relay.shared.lease);
+        let settle = if self.unsettled { self.due.settle } else { renew };
+        renew.min(settle).min(self.due.count).min(self.due.rotate)
+    }
+
+    /// What is done now and then: settle, renew, count, rotate.
+    async fn chores(&mut self) -> Result<(), RelayError> {
+        let at = Instant::now();
+        let lease = self.relay.shared.lease;
+        if (self.unsettled && at >= self.due.settle) || at >= self.held.renew_at(lease) {
+            self.session.settle(self.held.epoch, &self.standing, lease).await?;
+            self.held.renew(at, lease);
+            self.unsettled = false;
+            self.due.settle = at + SETTLE;
+            self.relay.metrics.phase_settle.record(at.elapsed());
+            if !self.ahead.is_empty() && self.standing.position.page.is_none() {
+                self.session.trim_ahead(&self.standing.position).await?;
+                self.ahead = self.session.ahead().await?;
+            }
+        }
+        if at >= self.due.count {
+            self.count(at).await?;
+            self.due.count = at + COUNT;
+        }
+        if at >= self.due.rotate {
+            let ring = self.session.rotate().await?;
+            #[expect(clippy::cast_precision_loss, reason = "there are four")]
+            self.relay.metrics.ring_slots_used.set(ring.slots_used() as f64);
+            self.due.rotate = at + ROTATE;
+        }
+        Ok(())
+    }
+
+    async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
+        let backlog = self.session.backlog(&self.standing.position).await?;
+        let letters = self.session.dead_letters().await?;
+        self.dead_letters = u64::try_from(letters.auto + letters.manual).unwrap_or(0);
+        self.relay.metrics.counted(&backlog, &letters);
+        let (since, events) = self.published_since;
+        self.published_since = (at, 0);
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = events as f64 / at.duration_since(since).as_secs_f64().max(0.001);
+        self.relay.status.send_modify(|status| {
+            status.backlog_events = u64::try_from(backlog.events).unwrap_or(0);
+            status.oldest_unpublished_at = backlog.oldest.map(Timestamp::as_seconds);
+            status.dead_letters = self.dead_letters;
+            status.events_per_second = rate;
+        });
+        Ok(())
+    }
+}
+
+/// The end of the transaction on its way; never, if there is none.
+async fn outcome(in_flight: &mut Option<InFlight>) -> Outcome {
+    match in_flight {
+        Some(in_flight) => in_flight.pending.outcome().await,
+        None => std::future::pending().await,
+    }
+}

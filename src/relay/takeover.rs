@@ -1,0 +1,147 @@
+//! Taking over a source: nothing is sent before everything that was published is known to the database.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::pump::Pump;
+use super::{Relay, RelayError};
+use crate::kafka::{CheckpointLog, CreatedTopic, Publisher};
+use crate::logic::checkpoint::{Reconcile, Settled};
+use crate::logic::event::Timestamp;
+use crate::logic::status::{Circuit, Phase};
+use crate::outbox::{Seat, Session, Standing};
+
+/// A checkpoint takes one offset, and the marker of its transaction the next.
+const CHECKPOINT_OFFSETS: i64 = 2;
+
+impl Relay {
+    /// Leads the source until something ends it; `Ok` after a clean stop.
+    pub(super) async fn lead(
+        &mut self,
+        mut session: Session,
+        seat: Seat,
+        epoch: i64,
+        stop: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        self.status.send_modify(|status| {
+            status.phase = Phase::TakingOver;
+            status.leader = Some(self.shared.me.instance.clone());
+        });
+        let incarnation = incarnation(&seat);
+        let (publisher, standing, until) = match self.take_over(&mut session, epoch, &incarnation).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                if let RelayError::Halt(halt) = &error {
+                    self.halted = Some((seat.incarnation, halt.clone()));
+                }
+                return Err(error);
+            }
+        };
+        self.halted = None;
+        self.circuit(Circuit::Closed);
+        info!(source = %self.source.name, epoch, batch = standing.batch, "leading");
+        self.metrics.leader.set(1.0);
+        let pump = Pump::new(self, session, publisher, epoch, incarnation, standing, until).await?;
+        let ended = pump.run(stop).await;
+        self.metrics.leader.set(0.0);
+        ended
+    }
+
+    /// From the lease to a database that knows all that was published.
+    ///
+    /// The new producer comes first: it ends its predecessor's transaction, so that what is read
+    /// back afterwards is all there will ever be.
+    async fn take_over(
+        &self,
+        session: &mut Session,
+        epoch: i64,
+        incarnation: &str,
+    ) -> Result<(Publisher, Standing, Option<Timestamp>), RelayError> {
+        let (clients, lease) = (&self.shared.clients, self.shared.lease);
+        let checkpoints = self.checkpoint_topic();
+        let publisher = keep(session, epoch, lease, async {
+            self.ensure_topics(&checkpoints).await?;
+            let id = format!("{}/{}", clients.prefix(), self.source.name);
+            Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes()).await?)
+        });
+        let publisher = publisher.await?;
+        let mut standing = session.standing(epoch).await?;
+        let open = CheckpointLog::open(clients, &checkpoints, standing.checkpoint_next);
+        let mut log = keep(session, epoch, lease, async { Ok(open.await?) }).await?;
+        let settled = Settled {
+            incarnation: incarnation.to_owned(),
+            timeline: session.identity.timeline,
+            batch: standing.batch,
+            next: standing.checkpoint_next,
+        };
+        let mut reconcile = Reconcile::new(settled, log.ends)?;
+        let mut until = None;
+        while let Some(record) = keep(session, epoch, lease, async { Ok(log.next().await?) }).await? {
+            let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else { continue };
+            let next = record.offset + CHECKPOINT_OFFSETS;
+            let lost = session.absorb(epoch, &checkpoint, next).await?;
+            debug!(source = %self.source.name, batch = checkpoint.batch, "found a published batch");
+            if lost > 0 {
+                warn!(
+                    source = %self.source.name, batch = checkpoint.batch, lost,
+                    "the database has lost events that are published; was it failed over to a standby that lagged?"
+                );
+            }
+            standing.batch = checkpoint.batch;
+            standing.checkpoint_next = next;
+            until = Some(checkpoint.until);
+        }
+        reconcile.finish()?;
+        session.renew(epoch, lease).await?;
+        Ok((publisher, standing, until))
+    }
+
+    pub(super) fn checkpoint_topic(&self) -> String {
+        format!("{}.checkpoints.{}", self.shared.clients.prefix(), self.source.name)
+    }
+
+    pub(super) fn saga_topic(&self) -> String {
+        format!("{}.sagas", self.shared.clients.prefix())
+    }
+
+    async fn ensure_topics(&self, checkpoints: &str) -> Result<(), RelayError> {
+        let topics = &self.shared.topics;
+        let retention = [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "604800000"),
+            ("retention.bytes", "1073741824"),
+        ];
+        let checkpoints = CreatedTopic { name: checkpoints, partitions: 1, config: &retention };
+        topics.ensure(&checkpoints).await?;
+        let sagas = CreatedTopic {
+            name: &self.saga_topic(),
+            partitions: 12,
+            config: &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "2592000000")],
+        };
+        Ok(topics.ensure(&sagas).await?)
+    }
+}
+
+/// Which database the events come from: its cluster, its place there, and the schema's own mark.
+fn incarnation(seat: &Seat) -> String {
+    format!("{}/{}/{}", seat.system_identifier, seat.database_oid, seat.incarnation)
+}
+
+/// Waits for Kafka while the lease is kept alive.
+async fn keep<T>(
+    session: &Session,
+    epoch: i64,
+    lease: Duration,
+    work: impl Future<Output = Result<T, RelayError>>,
+) -> Result<T, RelayError> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(lease / 3) => session.renew(epoch, lease).await?,
+        }
+    }
+}
