@@ -2,13 +2,34 @@
 //!
 //! Reads the file and the variables that the file names; never connects to anything.
 
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub mod database;
+mod diagnostics;
+mod mask;
+mod properties;
+pub mod push;
+mod read;
 pub mod secret;
+mod section;
+mod show;
+mod value;
+mod words;
 
-pub use secret::Secret;
+pub use diagnostics::ConfigErrors;
+pub use push::Push;
+pub use secret::{Secret, SecretError, SecretString};
+pub use value::{Fault, Network};
+
+use section::Outside;
+
+/// A file may have this many bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything a daemon is told, with defaults filled in.
 #[derive(Debug, Clone)]
@@ -23,10 +44,74 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// The client-facing half; `None` pushes nothing.
     pub push: Option<Push>,
-    /// Where saga definitions are; a glob relative to the file.
+    /// Where saga definitions are: a glob, already joined to the file's directory.
     pub saga_definitions: Option<String>,
     /// The operators' side.
     pub admin: Admin,
+}
+
+impl Config {
+    /// Reads and proves a file. Takes secrets' references only; their contents are read when they are used.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
+        let whole = |what: String, remedy: &str| {
+            ConfigErrors::whole(file.display().to_string(), Fault::new(what, remedy))
+        };
+        let mut bytes = Vec::new();
+        File::open(file)
+            .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .map_err(|error| {
+                whole(
+                    format!("cannot read the configuration: {error}"),
+                    "write one (config/outboxd.toml shows every key), \
+                     or say where it is with --config or OUTBOXD_CONFIG",
+                )
+            })?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+            return Err(whole(
+                "the configuration has more than 1 MiB".to_owned(),
+                "is it the right file?",
+            ));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error
+                .as_bytes()
+                .get(..error.utf8_error().valid_up_to())
+                .unwrap_or_default();
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            whole(
+                format!("line {line} of the configuration is not UTF-8"),
+                "save the file as UTF-8",
+            )
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Proves a text as if it stood in `file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+        let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+            .iter()
+            .find_map(|path| {
+                let name = std::fs::read_to_string(path).ok()?;
+                Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+            });
+        let outside = Outside {
+            variable: &variable,
+            host: host.unwrap_or_else(|| "localhost".to_owned()),
+        };
+        read::config(file, text, &outside).0
+    }
+
+    /// The effective configuration as TOML: defaults filled in, paths absolute, secrets as their references.
+    pub fn show(&self) -> String {
+        show::config(self)
+    }
 }
 
 /// The Kafka cluster.
@@ -86,6 +171,8 @@ pub struct Database {
     pub tls: Tls,
     /// `host:port/database`, for messages.
     pub display: String,
+    /// The URL with TLS in full; never holds a password.
+    pub url: String,
 }
 
 /// TLS to PostgreSQL, as in libpq.
@@ -141,11 +228,4 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The control socket.
     pub socket: PathBuf,
-}
-
-/// The client-facing half.
-#[derive(Debug, Clone)]
-pub struct Push {
-    /// Where clients connect.
-    pub listen: SocketAddr,
 }
