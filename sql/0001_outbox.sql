@@ -160,6 +160,8 @@ create table outbox.dead_letter (
   unique (id, event_id)
 );
 
+create index dead_letter_key on outbox.dead_letter (topic, key, seq);
+
 -- Rings only while the relay sleeps: it then holds the same lock exclusively. A NOTIFY for every insert would make
 -- all commits of the cluster wait for each other.
 create function outbox.ring_doorbell() returns trigger language plpgsql as $$

@@ -1,6 +1,7 @@
 //! outboxd relays events from transactional outbox tables to Kafka, exactly once and in order per key, and shows
 //! clients their sagas live. `ARCHITECTURE.md` is the map.
 
+pub mod app;
 pub mod config;
 pub mod host;
 pub mod kafka;

@@ -16,4 +16,4 @@ pub use error::{Disposition, OutboxError};
 pub use read::{Limits, Lsn, Read};
 pub use ring::Ring;
 pub use session::{Identity, Seat, Session, Standing};
-pub use settle::{Backlog, DeadLetters};
+pub use settle::{Backlog, DeadLetters, DueLetters, Letters};

@@ -108,6 +108,8 @@ impl Session {
 // The columns of poll.sql and page.sql.
 const TOTAL_BYTES: usize = 24;
 const SNAPSHOT: usize = 25;
+/// The same place in dead_letter_due.sql.
+pub(super) const SEQ: usize = 25;
 
 fn header(row: &Row) -> Result<Header, OutboxError> {
     if row.try_get(SNAPSHOT + 1)? {
@@ -121,7 +123,7 @@ fn header(row: &Row) -> Result<Header, OutboxError> {
     Ok(Header { snapshot, unflushed, at: row.try_get::<_, Moment>(SNAPSHOT + 4)?.0 })
 }
 
-fn event(row: &Row) -> Result<Event, OutboxError> {
+pub(super) fn event(row: &Row) -> Result<Event, OutboxError> {
     let payload = match row.try_get(5)? {
         Some(text) => Some(Payload::Text(text)),
         None => row.try_get::<_, Option<_>>(6)?.map(Payload::Bytes),

@@ -80,7 +80,8 @@ macro_rules! statements {
 
 statements! {
     poll, page, flushed, position, settle, absorb, lease_look, lease_take, lease_return, renew, ahead_add, ahead_list,
-    ahead_trim, dead_letter_add, dead_letter_blocked, dead_letter_count, backlog, ring, doorbell_evict,
+    ahead_trim, dead_letter_add, dead_letter_blocked, dead_letter_count,
+    dead_letter_drop, dead_letter_due, dead_letter_judge, dead_letter_queue, dead_letter_remove, backlog, ring, doorbell_evict,
 }
 
 impl Session {

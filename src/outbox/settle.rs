@@ -7,11 +7,11 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
 use super::error::OutboxError;
-use super::read::Moment;
+use super::read::{Limits, Moment, SEQ, event};
 use super::session::{Session, Standing, Statements, as_ms};
 use crate::logic::batch::{Blocked, RowId};
 use crate::logic::checkpoint::{Checkpoint, RowIds};
-use crate::logic::event::Timestamp;
+use crate::logic::event::{Event, Timestamp};
 use crate::logic::refusal::{Reason, Refusal, Release};
 use crate::logic::window::Position;
 
@@ -33,6 +33,31 @@ pub struct DeadLetters {
     pub manual: i64,
 }
 
+impl DeadLetters {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        u64::try_from(self.auto.saturating_add(self.manual)).unwrap_or(0)
+    }
+}
+
+/// Which dead letters a batch made and which it published after all.
+#[derive(Debug, Clone, Copy)]
+pub struct Letters<'a> {
+    /// The rows that were refused, also those that were letters already.
+    pub refused: &'a [(Refusal, RowIds)],
+    /// The letters that were published, by their `seq`.
+    pub released: &'a [i64],
+}
+
+/// Dead letters whose turn has come.
+#[derive(Debug, Default)]
+pub struct DueLetters {
+    /// Their numbers, rising.
+    pub seqs: Vec<i64>,
+    /// What they hold, in the same order.
+    pub events: Vec<Event>,
+}
+
 impl Session {
     /// Writes the position back and renews the lease.
     pub async fn settle(
@@ -45,16 +70,16 @@ impl Session {
         fenced_unless(written == 1)
     }
 
-    /// The same, together with the dead letters that were refused on the way there.
-    pub async fn settle_refused(
+    /// The same, together with the dead letters that came and went on the way there.
+    pub async fn settle_letters(
         &mut self,
         epoch: i64,
         standing: &Standing,
-        refused: &[(Refusal, RowIds)],
+        letters: Letters<'_>,
         lease: Duration,
     ) -> Result<(), OutboxError> {
         let transaction = self.link.client.transaction().await?;
-        bury(&transaction, &self.statements, refused).await?;
+        keep_letters(&transaction, &self.statements, letters).await?;
         let written = settle(&transaction, &self.statements, epoch, standing, lease).await?;
         fenced_unless(written == 1)?;
         Ok(transaction.commit().await?)
@@ -72,7 +97,8 @@ impl Session {
         let parameters: [&(dyn ToSql + Sync); 3] = [&epoch, &checkpoint.batch, &checkpoint_next];
         let written = transaction.execute(&self.statements.absorb, &parameters).await?;
         fenced_unless(written == 1)?;
-        bury(&transaction, &self.statements, &checkpoint.refused).await?;
+        let letters = Letters { refused: &checkpoint.refused, released: &checkpoint.released };
+        keep_letters(&transaction, &self.statements, letters).await?;
         let refused = checkpoint.refused.iter().flat_map(|(_, rows)| &rows.0);
         let rows: Vec<RowId> = checkpoint.published.0.iter().chain(refused).copied().collect();
         let (ids, event_ids) = columns(&rows);
@@ -111,6 +137,29 @@ impl Session {
         Ok(blocked)
     }
 
+    /// The dead letters whose turn has come, and an end to those that were given up.
+    pub async fn due_letters(
+        &self,
+        usable: &[String],
+        in_order: bool,
+        limits: Limits,
+    ) -> Result<DueLetters, OutboxError> {
+        let client = &self.link.client;
+        client.execute(&self.statements.dead_letter_drop, &[]).await?;
+        if in_order {
+            client.execute(&self.statements.dead_letter_queue, &[]).await?;
+        }
+        let rows = i64::try_from(limits.events).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&usable, &in_order, &rows, &bytes];
+        let mut due = DueLetters::default();
+        for row in client.query(&self.statements.dead_letter_due, &parameters).await? {
+            due.seqs.push(row.try_get(SEQ)?);
+            due.events.push(event(&row)?);
+        }
+        Ok(due)
+    }
+
     /// How many dead letters there are.
     pub async fn dead_letters(&self) -> Result<DeadLetters, OutboxError> {
         let row = self.link.client.query_one(&self.statements.dead_letter_count, &[]).await?;
@@ -147,16 +196,21 @@ async fn settle(
     Ok(client.execute(&statements.settle, &parameters).await?)
 }
 
-async fn bury(
+/// Writes down which letters came and went; doing it twice does no harm.
+async fn keep_letters(
     transaction: &Transaction<'_>,
     statements: &Statements,
-    refused: &[(Refusal, RowIds)],
+    letters: Letters<'_>,
 ) -> Result<(), OutboxError> {
-    for (refusal, rows) in refused {
+    if !letters.released.is_empty() {
+        transaction.execute(&statements.dead_letter_remove, &[&letters.released]).await?;
+    }
+    for (refusal, rows) in letters.refused {
         let (ids, event_ids) = columns(&rows.0);
         let (reason, release) = (refusal.reason.as_str(), refusal.release.as_str());
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&ids, &event_ids, &reason, &release, &refusal.error];
+        transaction.execute(&statements.dead_letter_judge, &parameters).await?;
         transaction.execute(&statements.dead_letter_add, &parameters).await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ mod takeover;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,9 @@ pub struct Relay {
     may_take_back: bool,
     /// What Kafka refused in transactions that were aborted.
     refused: HashMap<RowId, Refusal>,
+    /// When letters that were refused again are tried next.
+    release_after: Instant,
+    release_backoff: Backoff,
     /// Why nobody may lead, and the incarnation it holds for: `sql rebase` gives the database another.
     halted: Option<(Uuid, Halt)>,
 }
@@ -80,6 +83,8 @@ impl Relay {
             epoch: None,
             may_take_back: true,
             refused: HashMap::new(),
+            release_after: Instant::now(),
+            release_backoff: Backoff::default(),
             halted: None,
         };
         (relay, seen)
@@ -220,6 +225,11 @@ impl Relay {
             status.leader = leader.map(|leader| leader.instance.clone());
             status.last_error = None;
         });
+    }
+
+    /// Notes that released letters were refused again.
+    fn released_again(&mut self) {
+        self.release_after = Instant::now() + self.release_backoff.pause(chance());
     }
 
     fn phase(&self, phase: Phase) {

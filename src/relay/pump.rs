@@ -11,16 +11,16 @@ use tracing::{debug, info};
 use super::{Relay, RelayError, Replace, now};
 use crate::config::OnRefused;
 use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
-use crate::logic::batch::{Batch, Blocked, Plan, Row};
+use crate::logic::batch::{Batch, Blocked, Plan, Row, RowId, TopicState};
 use crate::logic::checkpoint::{self, Checkpoint, RowIds};
-use crate::logic::event::Timestamp;
+use crate::logic::event::{Event, Timestamp};
 use crate::logic::lease::Held;
 use crate::logic::pace::{Next, Pace};
 use crate::logic::record::{self, Record};
 use crate::logic::refusal::Refusal;
 use crate::logic::status::Phase;
 use crate::logic::window::Position;
-use crate::outbox::{Limits, Lsn, Read, Session, Standing};
+use crate::outbox::{Letters, Limits, Lsn, Read, Session, Standing};
 
 /// A position is written back after this long.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -32,6 +32,8 @@ const COUNT: Duration = Duration::from_secs(10);
 const ROTATE: Duration = Duration::from_secs(60);
 /// A doorbell that cannot be armed is tried again after this long.
 const ARM_AGAIN: Duration = Duration::from_millis(20);
+/// Dead letters are looked at this often, and the topics that some of them wait for.
+const RELEASE: Duration = Duration::from_secs(3);
 /// WAL that is not flushed after this long by others is flushed by us.
 const FLUSH: Duration = Duration::from_millis(2);
 
@@ -69,11 +71,14 @@ struct Due {
     beat: Instant,
     count: Instant,
     rotate: Instant,
+    release: Instant,
 }
 
 /// The next transaction, read and encoded.
 struct Planned {
     batch: Batch,
+    /// The dead letters in it, by their `seq`.
+    released: Vec<i64>,
     beat: bool,
     position: Position,
     until: Option<Timestamp>,
@@ -84,6 +89,7 @@ struct InFlight {
     pending: Pending,
     rows: Vec<Row>,
     refused: Vec<(Refusal, RowIds)>,
+    released: Vec<i64>,
     standing: Standing,
     until: Option<Timestamp>,
     bytes: usize,
@@ -104,6 +110,7 @@ impl<'a> Pump<'a> {
         session.evict_doorbell().await?;
         let doorbell = session.has_doorbell().await?;
         let ahead = session.ahead().await?;
+        let dead_letters = session.dead_letters().await?.total();
         let keys_too = relay.source.on_refused == OnRefused::BlockKey;
         let blocked = session.blocked(keys_too).await?;
         let saga_topic = relay.saga_topic();
@@ -125,10 +132,10 @@ impl<'a> Pump<'a> {
             until,
             ahead,
             blocked,
-            dead_letters: 0,
+            dead_letters,
             pace: Pace::new(relay.source.batch.linger, doorbell, at),
             armed: false,
-            due: Due { settle: at, beat: at, count: at, rotate: at },
+            due: Due { settle: at, beat: at, count: at, rotate: at, release: relay.release_after },
             published_since: (at, 0),
             relay,
             session,
@@ -166,11 +173,17 @@ impl<'a> Pump<'a> {
                 }
                 return Ok(());
             }
+            if self.dead_letters > 0 && Instant::now() >= self.due.release {
+                if let Some(in_flight) = in_flight.take() {
+                    self.finish(in_flight).await?;
+                }
+                self.release().await?;
+            }
             let planned = self.plan().await?;
             if let Some(in_flight) = in_flight.take() {
                 self.finish(in_flight).await?;
             }
-            in_flight = self.start(planned)?;
+            in_flight = self.start(planned);
             self.chores().await?;
         }
     }
@@ -222,9 +235,7 @@ impl<'a> Pump<'a> {
     /// Reads the next rows, and makes a transaction of them.
     async fn plan(&mut self) -> Result<Planned, RelayError> {
         let began = Instant::now();
-        let batch = self.relay.source.batch;
-        let limits = Limits { events: batch.events, bytes: batch.bytes };
-        let read = self.session.read(&self.position, limits).await?;
+        let read = self.session.read(&self.position, self.limits()).await?;
         let metrics = &self.relay.metrics;
         metrics.phase_read.record(began.elapsed());
         metrics.last_poll_timestamp.set(now().as_seconds());
@@ -241,16 +252,9 @@ impl<'a> Pump<'a> {
         let until = if position.page.is_none() { self.opened } else { self.until };
         let names: HashSet<&str> = events.iter().map(|event| event.topic.as_str()).collect();
         let topics = self.relay.shared.topics.look(names).await?;
-        let plan = Plan {
-            source: &self.relay.source.name,
-            prefix: self.relay.shared.clients.prefix(),
-            sagas: &self.saga_topic,
-            block_keys: self.relay.source.on_refused == OnRefused::BlockKey,
-            ahead: &self.ahead,
-            known: &self.relay.refused,
-            topics: &topics,
-        };
-        let mut batch = plan.batch(events, &mut self.blocked, now().as_ms());
+        let mut blocked = std::mem::take(&mut self.blocked);
+        let mut batch = self.plan_batch(&self.ahead, &topics, events, &mut blocked);
+        self.blocked = blocked;
         self.relay.metrics.duplicates_suppressed.increment(batch.suppressed as u64);
         self.check_dead_letter_limit(batch.refused.len())?;
         let beat = until.is_some() && began >= self.due.beat;
@@ -268,7 +272,7 @@ impl<'a> Pump<'a> {
         if let Some(lsn) = unflushed {
             self.make_durable(&lsn, began).await?;
         }
-        Ok(Planned { batch, beat, position, until })
+        Ok(Planned { batch, released: Vec::new(), beat, position, until })
     }
 
     /// Waits until no crash of the database can undo what was read: an event of a transaction that
@@ -294,13 +298,13 @@ impl<'a> Pump<'a> {
     }
 
     /// Hands a transaction to Kafka, or notes that there was nothing to say.
-    fn start(&mut self, planned: Planned) -> Result<Option<InFlight>, RelayError> {
-        let Planned { batch, beat, position, until } = planned;
+    fn start(&mut self, planned: Planned) -> Option<InFlight> {
+        let Planned { batch, released, beat, position, until } = planned;
         if batch.is_empty() && !beat {
-            self.unsettled |= self.standing.position != position;
+            // Not worth a write of its own, which would move the snapshot again; the next renewal takes it along.
             self.standing.position = position;
             self.until = self.until.max(until);
-            return Ok(None);
+            return None;
         }
         if beat {
             self.due.beat = Instant::now() + BEAT;
@@ -309,6 +313,8 @@ impl<'a> Pump<'a> {
         for (_, refusal) in &batch.refused {
             self.relay.metrics.refused(refusal.reason);
         }
+        // A letter's row has been passed long ago; its number among the letters tells it.
+        let rows = if released.is_empty() { batch.rows.as_slice() } else { &[] };
         let checkpoint = Checkpoint {
             v: checkpoint::VERSION,
             incarnation: self.incarnation.clone(),
@@ -316,9 +322,9 @@ impl<'a> Pump<'a> {
             epoch: self.held.epoch,
             batch: self.standing.batch + 1,
             until: until.max(self.until).unwrap_or_default(),
-            published: RowIds(batch.rows.iter().map(|row| row.id).collect()),
+            published: RowIds(rows.iter().map(|row| row.id).collect()),
             refused: refused.clone(),
-            released: Vec::new(),
+            released: released.clone(),
         };
         let bytes = batch.records.iter().map(Record::size_bytes).sum();
         let standing =
@@ -337,7 +343,7 @@ impl<'a> Pump<'a> {
             checkpoint: record,
             deadline: self.held.until,
         });
-        Ok(Some(InFlight { pending, rows: batch.rows, refused, standing, until, bytes }))
+        Some(InFlight { pending, rows: batch.rows, refused, released, standing, until, bytes })
     }
 
     async fn finish(&mut self, mut in_flight: InFlight) -> Result<(), RelayError> {
@@ -350,6 +356,9 @@ impl<'a> Pump<'a> {
             Outcome::Committed(committed) => self.committed(in_flight, committed).await,
             Outcome::Refused { records, topics } => {
                 self.relay.metrics.batch_aborted.increment(1);
+                if !in_flight.released.is_empty() {
+                    self.relay.released_again();
+                }
                 let rows = &in_flight.rows;
                 let known = records.into_iter().filter_map(|(index, refusal)| {
                     rows.get(index).map(|row| (row.id, refusal))
@@ -372,7 +381,7 @@ impl<'a> Pump<'a> {
         in_flight: InFlight,
         committed: Committed,
     ) -> Result<(), RelayError> {
-        let InFlight { rows, refused, mut standing, until, bytes, .. } = in_flight;
+        let InFlight { rows, refused, released, mut standing, until, bytes, .. } = in_flight;
         standing.checkpoint_next = committed.checkpoint_offset + 2;
         self.standing = standing;
         self.until = self.until.max(until);
@@ -387,28 +396,86 @@ impl<'a> Pump<'a> {
             #[expect(clippy::cast_precision_loss, reason = "batches are small")]
             metrics.batch_events.record(rows.len() as f64);
         }
-        let at = now();
-        for row in &rows {
-            metrics.insert_to_publish.record((at.as_seconds() - row.created_at.as_seconds()).max(0.0));
-        }
         self.published_since.1 += rows.len() as u64;
-        if !refused.is_empty() {
-            self.bury(&refused).await?;
+        if released.is_empty() {
+            let at = now().as_seconds();
+            for row in &rows {
+                metrics.insert_to_publish.record((at - row.created_at.as_seconds()).max(0.0));
+            }
+        }
+        if !refused.is_empty() || !released.is_empty() {
+            self.settle_letters(Letters { refused: &refused, released: &released }).await?;
         }
         if committed.keep { Ok(()) } else { Err(RelayError::Replace(Replace::SlowCommit)) }
     }
 
-    /// Settles at once what was refused, so that the dead letters and the position agree.
-    async fn bury(&mut self, refused: &[(Refusal, RowIds)]) -> Result<(), RelayError> {
+    /// Settles at once which letters came and went, so that they and the position agree.
+    async fn settle_letters(&mut self, letters: Letters<'_>) -> Result<(), RelayError> {
         let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
-        self.session.settle_refused(epoch, &self.standing, refused, lease).await?;
+        self.session.settle_letters(epoch, &self.standing, letters, lease).await?;
         self.unsettled = false;
-        for row in refused.iter().flat_map(|(_, rows)| &rows.0) {
+        for row in letters.refused.iter().flat_map(|(_, rows)| &rows.0) {
             self.relay.refused.remove(row);
-            self.dead_letters += 1;
         }
-        self.due.count = Instant::now();
+        let letters = self.session.dead_letters().await?;
+        self.dead_letters = letters.total();
+        self.relay.metrics.dead_letters(&letters);
         Ok(())
+    }
+
+    /// Sends dead letters whose turn has come, one transaction's worth. Those that wait behind them
+    /// wait until none is left, so that nothing from the ring overtakes them.
+    async fn release(&mut self) -> Result<(), RelayError> {
+        let names = self.blocked.topics.keys().map(String::as_str).collect();
+        let mut topics = self.relay.shared.topics.look(names).await?;
+        let in_order = self.relay.source.on_refused == OnRefused::BlockKey;
+        let usable: Vec<String> =
+            topics.iter().filter(|(_, state)| **state == TopicState::Usable).map(|(name, _)| name.clone()).collect();
+        let due = self.session.due_letters(&usable, in_order, self.limits()).await?;
+        if due.events.is_empty() {
+            self.blocked = self.session.blocked(in_order).await?;
+            self.due.release = Instant::now().max(self.relay.release_after) + RELEASE;
+            return Ok(());
+        }
+        let names = due.events.iter().map(|event| event.topic.as_str()).collect();
+        topics.extend(self.relay.shared.topics.look(names).await?);
+        let ids = due.events.iter().map(|event| (event.id, event.event_id));
+        let seqs: HashMap<RowId, i64> = ids.zip(due.seqs.iter().copied()).collect();
+        let mut batch =
+            self.plan_batch(&HashSet::new(), &topics, due.events, &mut Blocked::default());
+        // Their sagas heard of them when their turn came first.
+        batch.sagas.clear();
+        let released = batch.rows.iter().filter_map(|row| seqs.get(&row.id).copied()).collect();
+        let (position, until) = (self.standing.position.clone(), self.until);
+        if let Some(in_flight) = self.start(Planned { batch, released, beat: false, position, until }) {
+            self.finish(in_flight).await?;
+            self.relay.release_backoff.reset();
+        }
+        Ok(())
+    }
+
+    fn plan_batch(
+        &self,
+        ahead: &HashSet<i64>,
+        topics: &HashMap<String, TopicState>,
+        events: Vec<Event>,
+        blocked: &mut Blocked,
+    ) -> Batch {
+        let plan = Plan {
+            source: &self.relay.source.name,
+            prefix: self.relay.shared.clients.prefix(),
+            sagas: &self.saga_topic,
+            block_keys: self.relay.source.on_refused == OnRefused::BlockKey,
+            ahead,
+            known: &self.relay.refused,
+            topics,
+        };
+        plan.batch(events, blocked, now().as_ms())
+    }
+
+    fn limits(&self) -> Limits {
+        let batch = self.relay.source.batch;
+        Limits { events: batch.events, bytes: batch.bytes }
     }
 
     fn next_chore(&self) -> Instant {
@@ -448,8 +515,9 @@ impl<'a> Pump<'a> {
     async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
         let backlog = self.session.backlog(&self.standing.position).await?;
         let letters = self.session.dead_letters().await?;
-        self.dead_letters = u64::try_from(letters.auto + letters.manual).unwrap_or(0);
-        self.relay.metrics.counted(&backlog, &letters);
+        self.dead_letters = letters.total();
+        self.relay.metrics.backlog(&backlog);
+        self.relay.metrics.dead_letters(&letters);
         let (since, events) = self.published_since;
         self.published_since = (at, 0);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

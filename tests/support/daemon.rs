@@ -1,0 +1,192 @@
+//! The real daemon as a child process with a configuration of its own. Never asks it for anything that a user could not.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{guardian::Guardian, http, metrics::Metrics, process::Port, wait_until};
+
+/// How long it may take to be ready or to drain.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a daemon is started with.
+pub(crate) struct Builder {
+    program: PathBuf,
+    config: String,
+    files: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+impl Builder {
+    /// Puts a file beside the configuration, which may name it by this relative path.
+    pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.into(), text.into()));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds arguments after `run`.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Starts it; returns at once, see [`Daemon::wait_ready`].
+    pub(crate) fn start(self) -> Daemon {
+        let guardian = Guardian::new("daemon", None, "KILL");
+        let admin = Port::claim();
+        let mut command = vec!["env".to_owned()];
+        command.extend(
+            self.environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        let config = guardian.directory().join("outboxd.toml");
+        command.extend([self.program.display().to_string(), "run".into()]);
+        command.extend(["--config".into(), config.display().to_string()]);
+        command.extend(self.arguments);
+        let daemon = Daemon {
+            guardian,
+            admin,
+            command,
+        };
+        daemon.configure(&self.config);
+        for (path, text) in &self.files {
+            daemon.write(path, text);
+        }
+        daemon.start_again();
+        daemon
+    }
+}
+
+/// A running (or ended) daemon; dropping it kills it and removes its directory.
+pub(crate) struct Daemon {
+    guardian: Guardian,
+    admin: Port,
+    command: Vec<String>,
+}
+
+impl Daemon {
+    /// Prepares `program run --config …`: tests give `env!("CARGO_BIN_EXE_outboxd")` and a configuration without `[admin]`,
+    /// which is added here with a free port and a socket in the daemon's directory.
+    pub(crate) fn builder(program: impl Into<PathBuf>, config: &str) -> Builder {
+        let program = program.into();
+        Builder {
+            program,
+            config: config.into(),
+            files: Vec::new(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Starts it with nothing but a configuration.
+    pub(crate) fn start(program: impl Into<PathBuf>, config: &str) -> Self {
+        Self::builder(program, config).start()
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.admin.number()).into()
+    }
+
+    /// Holds its configuration, control socket and output.
+    pub(crate) fn directory(&self) -> &Path {
+        self.guardian.directory()
+    }
+
+    /// Its configuration file, for other commands of the program.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.directory().join("outboxd.toml")
+    }
+
+    /// Its process id, or `None` when it does not run.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.guardian.pid()
+    }
+
+    /// Writes another configuration, for the next start or reload; again without `[admin]`.
+    pub(crate) fn configure(&self, config: &str) {
+        assert!(
+            !config.contains("[admin]"),
+            "the helper adds [admin] itself"
+        );
+        let admin = format!(
+            "\n[admin]\nlisten = \"{}\"\nsocket = \"ctl.sock\"\n",
+            self.admin()
+        );
+        self.write("outboxd.toml", &(config.to_owned() + &admin));
+    }
+
+    /// Writes a file beside the configuration.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let file = self.directory().join(path);
+        fs::create_dir_all(file.parent().expect("below the directory")).expect("it is writable");
+        fs::write(file, text).expect("it is writable");
+    }
+
+    /// Starts it again with the same configuration, after it has ended.
+    pub(crate) fn start_again(&self) {
+        self.guardian.start(&self.command);
+    }
+
+    /// Waits until `/readyz` says 200; fails with its log when it ends instead.
+    pub(crate) fn wait_ready(&self) {
+        self.guardian.wait_ready(PATIENCE, || {
+            http::get(self.admin(), "/readyz").is_ok_and(|(status, _)| status == 200)
+        });
+    }
+
+    /// Scrapes `/metrics`.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (status, body) = http::get(self.admin(), "/metrics").expect("it listens");
+        assert!(status == 200, "/metrics says {status}: {body}");
+        Metrics::parse(&body)
+    }
+
+    /// Waits until the metrics are as wanted; also while nothing answers yet.
+    pub(crate) fn wait_metrics(&self, what: &str, mut wanted: impl FnMut(&Metrics) -> bool) {
+        wait_until(what, PATIENCE, || {
+            match http::get(self.admin(), "/metrics") {
+                Ok((200, body)) => wanted(&Metrics::parse(&body)),
+                Ok(_) | Err(_) => false,
+            }
+        });
+    }
+
+    /// Sends a signal: `STOP`, `CONT`, `HUP`, `INT`, …
+    pub(crate) fn signal(&self, name: &str) {
+        self.guardian.signal(name);
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(crate) fn kill(&self) {
+        self.guardian.kill();
+    }
+
+    /// SIGTERM, and waits for the end: the exit status.
+    pub(crate) fn terminate(&self) -> i32 {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for its end: the exit status, or 128 and the number of the signal that ended it.
+    pub(crate) fn wait(&self) -> i32 {
+        self.guardian.wait(PATIENCE)
+    }
+
+    /// All that it has written to stdout and stderr since its first start.
+    pub(crate) fn log(&self) -> String {
+        self.guardian.output("stdout") + &self.guardian.output("stderr")
+    }
+}

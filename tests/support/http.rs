@@ -1,0 +1,30 @@
+//! The smallest HTTP client that reads an answer to GET on loopback. Never meant for anything else.
+
+use std::{
+    io::{Error, ErrorKind, Read, Result, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks for a path; gives the status and the body.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // HTTP/1.0, so that the end of the body is the end of the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or(ErrorKind::UnexpectedEof)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    Ok((
+        status.ok_or_else(|| Error::new(ErrorKind::InvalidData, head))?,
+        body.into(),
+    ))
+}
