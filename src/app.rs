@@ -24,6 +24,14 @@ pub enum AppError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another daemon running?")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A setting that shows only now.
     #[error(transparent)]
     Kafka(#[from] KafkaError),

@@ -2,9 +2,11 @@
 //! clients their sagas live. `ARCHITECTURE.md` is the map.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod host;
 pub mod kafka;
+pub mod logging;
 pub mod logic;
 pub mod metrics;
 pub mod outbox;

@@ -1,11 +1,13 @@
 //! Kafka: the only module that names rdkafka. Publishes, reads checkpoints back, knows topics; never decides what is sent.
 
 mod client;
+mod doctor;
 mod log;
 mod publisher;
 mod topics;
 
 pub use client::{Clients, KafkaError};
+pub use doctor::examine;
 pub use log::{CheckpointLog, LogRecord};
 pub use publisher::{Committed, Outcome, Pending, Publisher, Transaction};
 pub use topics::{CreatedTopic, Topics};

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod batch;
 pub mod checkpoint;
 pub mod event;
+pub mod finding;
 pub mod lease;
 pub mod pace;
 pub mod record;

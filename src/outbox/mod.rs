@@ -3,8 +3,10 @@
 //! Never decides what is published; it carries out what `logic` and the relay ask for.
 
 pub mod connect;
+pub mod doctor;
 mod doorbell;
 pub mod error;
+pub mod letters;
 mod read;
 mod ring;
 mod session;
@@ -13,6 +15,7 @@ mod tls;
 
 pub use connect::{Link, Server, connect, connect_any};
 pub use error::{Disposition, OutboxError};
+pub use letters::{Letter, Wish};
 pub use read::{Limits, Lsn, Read};
 pub use ring::Ring;
 pub use session::{Identity, Seat, Session, Standing};

@@ -171,7 +171,7 @@ impl Session {
     }
 }
 
-async fn identify(client: &Client) -> Result<Identity, OutboxError> {
+pub(super) async fn identify(client: &Client) -> Result<Identity, OutboxError> {
     let row = client.query_one(include_str!("../../sql/identify.sql"), &[]).await?;
     let version: Option<i32> = row.try_get("schema_version")?;
     let found = version.unwrap_or(0);
