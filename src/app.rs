@@ -1,17 +1,23 @@
 //! Wires the parts of a daemon: start order, drain order. The only file that knows every part.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::admin::{ControlSocket, HttpListener, View};
+use crate::config::{self, Config};
 use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::lease::Holder;
+use crate::logic::status::SourceStatus;
+use crate::metrics::{Metrics, MetricsError};
 use crate::relay::{Relay, Shared};
-use crate::tasks::Tasks;
+use crate::systemd;
+use crate::tasks::{Tasks, attached};
 
 /// Why a daemon did not start, or ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +41,9 @@ pub enum AppError {
     /// A setting that shows only now.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// The metrics cannot be collected.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A part ended by itself.
     #[error("a part of the daemon ended by itself; see the log above")]
     Failed,
@@ -60,10 +69,44 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(host("listening to SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(host("listening to SIGINT"))?;
+    let loaded_at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let metrics = Metrics::install(loaded_at.as_secs_f64())?;
+    // What may be taken already is tried before any work begins.
+    let address = config.admin.listen;
+    let listen = |source| AppError::Listen {
+        address: address.to_string(),
+        source,
+    };
+    let http = HttpListener::bind(address).await.map_err(listen)?;
+    let control = ControlSocket::bind(&config.admin.socket).await;
     let tasks = Tasks::default();
-    if only != Some(Half::Push) {
-        start_relay(&config, &tasks)?;
-    }
+    let draining = CancellationToken::new();
+    let sources = match only {
+        Some(Half::Push) => Vec::new(),
+        None | Some(Half::Relay) => start_relay(&config, &tasks)?,
+    };
+    let view = View::new(
+        &config.relay.instance,
+        sources,
+        draining.clone(),
+        metrics.clone(),
+    );
+    // The operators' side outlives the work, so that a drain can be watched.
+    let operators = CancellationToken::new();
+    let _http = attached(http.serve(view.clone(), operators.clone()));
+    let _control = match control {
+        Ok(control) => Some(attached(control.serve(view.clone(), operators.clone()))),
+        Err(error) => {
+            let socket = config.admin.socket.display();
+            warn!(%socket, %error, "no control socket: `outboxd status` will not work; does its directory exist?");
+            None
+        }
+    };
+    tasks.spawn("upkeep", upkeep(metrics, tasks.stopping()));
+    tasks.spawn("systemd", tell_systemd(view, tasks.stopping()));
+    info!(%address, sources = config.sources.len(), "started");
     let failed = tasks.failed();
     tokio::select! {
         _ = terminate.recv() => {}
@@ -71,6 +114,8 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
         () = failed.cancelled() => {}
     }
     info!("draining");
+    draining.cancel();
+    systemd::stopping();
     tokio::select! {
         left = tasks.stop(GRACE) => if !left.is_empty() {
             warn!(?left, "not everything ended in time");
@@ -86,9 +131,15 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     Ok(())
 }
 
-fn start_relay(config: &Config, tasks: &Tasks) -> Result<(), AppError> {
-    let process = host::this_process()
-        .map_err(|source| AppError::Host { what: "reading /proc".to_owned(), source })?;
+/// Starts the relay half; gives each source's status.
+fn start_relay(
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<Vec<watch::Receiver<SourceStatus>>, AppError> {
+    let process = host::this_process().map_err(|source| AppError::Host {
+        what: "reading /proc".to_owned(),
+        source,
+    })?;
     let instance = config.relay.instance.clone();
     let clients = Clients::new(config.kafka.clone(), &instance);
     let shared = Shared {
@@ -98,10 +149,37 @@ fn start_relay(config: &Config, tasks: &Tasks) -> Result<(), AppError> {
         lease: config.relay.lease,
         leads: Arc::default(),
     };
-    for source in &config.sources {
-        let name = source.name.clone();
-        let (relay, _status) = Relay::new(shared.clone(), source.clone());
-        tasks.spawn(format!("source {name}"), relay.run(tasks.stopping()));
+    let start = |source: &config::Source| {
+        let (relay, status) = Relay::new(shared.clone(), source.clone());
+        tasks.spawn(
+            format!("source {}", source.name),
+            relay.run(tasks.stopping()),
+        );
+        status
+    };
+    Ok(config.sources.iter().map(start).collect())
+}
+
+async fn upkeep(metrics: Metrics, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => metrics.upkeep(),
+            () = stop.cancelled() => return,
+        }
     }
-    Ok(())
+}
+
+/// Tells systemd once that the daemon works, and from then on how it goes.
+async fn tell_systemd(view: View, stop: CancellationToken) {
+    let watchdog = attached(systemd::feed_watchdog(|| true, stop.clone()));
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    systemd::ready("started");
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => systemd::status(&view.summary()),
+            () = stop.cancelled() => break,
+        }
+    }
+    drop(watchdog);
 }

@@ -13,10 +13,15 @@ pub fn this_process() -> io::Result<String> {
 /// Whether `process` ran on this host and is gone. `false` when that cannot be known from here.
 pub fn is_gone(process: &str) -> bool {
     let Ok(here) = here() else { return false };
-    let Some(rest) = process.strip_prefix(&here).and_then(|rest| rest.strip_prefix('/')) else {
+    let Some(rest) = process
+        .strip_prefix(&here)
+        .and_then(|rest| rest.strip_prefix('/'))
+    else {
         return false;
     };
-    let Some((pid, start)) = rest.split_once('/') else { return false };
+    let Some((pid, start)) = rest.split_once('/') else {
+        return false;
+    };
     let Ok(pid) = pid.parse() else { return false };
     match start_of(pid) {
         Ok(now) => now != start,
@@ -37,7 +42,9 @@ fn start_of(pid: u32) -> io::Result<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
     let start = fields.and_then(|fields| fields.split(' ').nth(19));
-    start.map(str::to_owned).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    start
+        .map(str::to_owned)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 #[cfg(test)]
@@ -53,7 +60,10 @@ mod tests {
     fn a_process_that_ended_is_gone() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let process = format!("{}/{}/0", here().unwrap(), child.id());
-        assert!(is_gone(&process), "its number is another's: this start never was");
+        assert!(
+            is_gone(&process),
+            "its number is another's: this start never was"
+        );
         child.wait().unwrap();
         assert!(is_gone(&process));
     }

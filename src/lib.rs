@@ -1,6 +1,7 @@
 //! outboxd relays events from transactional outbox tables to Kafka, exactly once and in order per key, and shows
 //! clients their sagas live. `ARCHITECTURE.md` is the map.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -11,4 +12,5 @@ pub mod logic;
 pub mod metrics;
 pub mod outbox;
 pub mod relay;
+pub mod systemd;
 pub mod tasks;

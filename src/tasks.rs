@@ -92,6 +92,13 @@ where
 #[derive(Debug)]
 pub struct Attached<T>(JoinHandle<T>);
 
+impl<T> Attached<T> {
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 impl<T> Future for Attached<T> {
     type Output = Result<T, JoinError>;
 

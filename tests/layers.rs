@@ -1,5 +1,10 @@
 //! Holds the arrows of ARCHITECTURE.md: which part may name which, and what only one part may name at all.
-#![allow(clippy::panic, clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails, and says where")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test that cannot go on fails, and says where"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,15 +17,26 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("config", &["config"]),
     ("logging", &[]),
     ("metrics", &["metrics", "logic"]),
-    ("systemd", &["logic", "tasks"]),
+    ("systemd", &[]),
     ("outbox", &["outbox", "logic", "config", "tasks"]),
-    ("kafka", &["kafka", "logic", "config", "tasks"]),
-    ("relay", &["relay", "outbox", "kafka", "logic", "config", "metrics", "tasks", "host"]),
-    ("push", &["push", "kafka", "logic", "config", "metrics", "tasks"]),
+    ("kafka", &["kafka", "logic", "config", "metrics", "tasks"]),
+    (
+        "relay",
+        &[
+            "relay", "outbox", "kafka", "logic", "config", "metrics", "tasks", "host",
+        ],
+    ),
+    (
+        "push",
+        &["push", "kafka", "logic", "config", "metrics", "tasks"],
+    ),
     ("admin", &["admin", "logic", "config", "metrics", "tasks"]),
     (
         "app",
-        &["relay", "push", "admin", "outbox", "kafka", "logic", "config", "metrics", "tasks", "host", "systemd"],
+        &[
+            "relay", "push", "admin", "outbox", "kafka", "logic", "config", "metrics", "tasks",
+            "host", "systemd",
+        ],
     ),
 ];
 
@@ -38,8 +54,17 @@ const ONLY: [(&str, &[&str]); 8] = [
 
 /// What logic may not use: it never waits, never asks for the time, never opens anything.
 const NEVER_IN_LOGIC: [&str; 11] = [
-    "async ", ".await", "tokio::", "std::fs", "std::net", "std::io", "Instant::now", "SystemTime::now", "std::env",
-    "std::process", "tracing::",
+    "async ",
+    ".await",
+    "tokio::",
+    "std::fs",
+    "std::net",
+    "std::io",
+    "Instant::now",
+    "SystemTime::now",
+    "std::env",
+    "std::process",
+    "tracing::",
 ];
 
 fn sources(folder: &Path) -> Vec<(String, PathBuf, String)> {
@@ -50,7 +75,13 @@ fn sources(folder: &Path) -> Vec<(String, PathBuf, String)> {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let below = path.strip_prefix(root()).unwrap();
-            let part = below.components().next().unwrap().as_os_str().to_str().unwrap();
+            let part = below
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_str()
+                .unwrap();
             let code = code(&fs::read_to_string(&path).unwrap());
             found.push((part.trim_end_matches(".rs").to_owned(), path, code));
         }
@@ -71,16 +102,22 @@ fn code(text: &str) -> String {
 
 fn faults_of(part: &str, code: &str) -> Vec<String> {
     let mut faults = Vec::new();
-    let allowed = MAY_NAME.iter().find(|(name, _)| *name == part).map(|(_, allowed)| *allowed);
+    let allowed = MAY_NAME
+        .iter()
+        .find(|(name, _)| *name == part)
+        .map(|(_, allowed)| *allowed);
     if let Some(allowed) = allowed {
         for (other, _) in MAY_NAME {
-            let named = code.contains(&format!("crate::{other}::")) || code.contains(&format!("crate::{other};"));
+            let named = code.contains(&format!("crate::{other}::"))
+                || code.contains(&format!("crate::{other};"));
             if named && !allowed.contains(&other) && other != part {
                 faults.push(format!("{part} must not name {other}"));
             }
         }
         if code.contains("use crate::{") {
-            faults.push(format!("{part}: write `use crate::part::…` line by line, so that arrows can be seen"));
+            faults.push(format!(
+                "{part}: write `use crate::part::…` line by line, so that arrows can be seen"
+            ));
         }
     }
     for (word, parts) in ONLY {
@@ -111,7 +148,11 @@ fn every_part_has_its_arrows() {
     let free = ["lib", "main", "cli"];
     for (part, path, _) in sources(&root()) {
         let known = MAY_NAME.iter().any(|(name, _)| *name == part) || free.contains(&part.as_str());
-        assert!(known, "{} is in no part of ARCHITECTURE.md's picture", path.display());
+        assert!(
+            known,
+            "{} is in no part of ARCHITECTURE.md's picture",
+            path.display()
+        );
     }
 }
 
@@ -119,7 +160,11 @@ fn every_part_has_its_arrows() {
 fn every_file_opens_with_what_it_is_for() {
     for (_, path, _) in sources(&root()) {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not say what it is for",
+            path.display()
+        );
     }
 }
 

@@ -10,7 +10,11 @@ use crate::outbox::doctor;
 
 pub(super) async fn execute(config: Config) -> Result<(), Failure> {
     let clients = Clients::new(config.kafka.clone(), &config.relay.instance);
-    let names: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let names: Vec<String> = config
+        .sources
+        .iter()
+        .map(|source| source.name.clone())
+        .collect();
     let mut findings = kafka::examine(&clients, &names).await;
     for source in &config.sources {
         findings.extend(doctor::examine(source).await);
@@ -24,7 +28,10 @@ pub(super) async fn execute(config: Config) -> Result<(), Failure> {
 
 /// The worst finding decides about the exit code.
 fn verdict(findings: &[Finding]) -> Result<(), Failure> {
-    let problems = findings.iter().filter(|finding| finding.level > Level::Advice).count();
+    let problems = findings
+        .iter()
+        .filter(|finding| finding.level > Level::Advice)
+        .count();
     let exit = match findings.iter().map(|finding| finding.level).max() {
         None | Some(Level::Good | Level::Advice) => return Ok(()),
         Some(Level::Shape) => Exit::Shape,
@@ -32,7 +39,10 @@ fn verdict(findings: &[Finding]) -> Result<(), Failure> {
         Some(Level::Privilege) => Exit::Privilege,
         Some(Level::Config) => Exit::Config,
     };
-    Err(Failure::new(exit, format!("{problems} problems found, see above")))
+    Err(Failure::new(
+        exit,
+        format!("{problems} problems found, see above"),
+    ))
 }
 
 #[cfg(test)]
@@ -42,13 +52,22 @@ mod tests {
     #[test]
     fn the_worst_finding_decides() {
         let findings = |levels: &[Level]| -> Vec<Finding> {
-            levels.iter().map(|level| Finding::new("t", *level, "x")).collect()
+            levels
+                .iter()
+                .map(|level| Finding::new("t", *level, "x"))
+                .collect()
         };
         let exit = |levels: &[Level]| verdict(&findings(levels)).err().map(|failure| failure.exit);
         assert_eq!(exit(&[]), None);
         assert_eq!(exit(&[Level::Good, Level::Advice]), None);
         assert_eq!(exit(&[Level::Good, Level::Shape]), Some(Exit::Shape));
-        assert_eq!(exit(&[Level::Shape, Level::Unreachable]), Some(Exit::Unreachable));
-        assert_eq!(exit(&[Level::Privilege, Level::Unreachable]), Some(Exit::Privilege));
+        assert_eq!(
+            exit(&[Level::Shape, Level::Unreachable]),
+            Some(Exit::Unreachable)
+        );
+        assert_eq!(
+            exit(&[Level::Privilege, Level::Unreachable]),
+            Some(Exit::Privilege)
+        );
     }
 }

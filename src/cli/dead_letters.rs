@@ -5,7 +5,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::{Exit, Failure, load};
+use super::{Exit, Failure, load, table};
 use crate::config::{Config, Source};
 use crate::outbox::{Letter, Link, Wish, connect, letters};
 
@@ -74,7 +74,11 @@ pub struct Which {
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let config = load(file)?;
     match args.command {
-        Command::List { source, limit, json } => list(&config, source.as_deref(), limit, json).await,
+        Command::List {
+            source,
+            limit,
+            json,
+        } => list(&config, source.as_deref(), limit, json).await,
         Command::Show { source, event_id } => {
             let link = open(find(&config, &source)?).await?;
             let found = letters::show(&link, event_id).await?;
@@ -93,7 +97,12 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     }
 }
 
-async fn list(config: &Config, source: Option<&str>, limit: u32, json: bool) -> Result<(), Failure> {
+async fn list(
+    config: &Config,
+    source: Option<&str>,
+    limit: u32,
+    json: bool,
+) -> Result<(), Failure> {
     let sources: Vec<&Source> = match source {
         Some(name) => vec![find(config, name)?],
         None => config.sources.iter().collect(),
@@ -111,7 +120,10 @@ async fn list(config: &Config, source: Option<&str>, limit: u32, json: bool) -> 
     } else if all.is_empty() {
         writeln!(out, "no dead letters")?;
     } else {
-        write!(out, "{}", table(&all))?;
+        let head = [
+            "SOURCE", "EVENT ID", "TOPIC", "KEY", "REASON", "RELEASE", "AT", "ERROR",
+        ];
+        write!(out, "{}", table::render(&head, all.into_iter().map(row)))?;
     }
     Ok(())
 }
@@ -122,7 +134,10 @@ async fn wish(config: &Config, which: &Which, wish: Wish) -> Result<(), Failure>
     let wished = letters::wish(&link, wish, event_ids).await?;
     let expected = event_ids.map_or(0, <[Uuid]>::len) as u64;
     if wished < expected {
-        let message = format!("source \"{}\" has only {wished} of these {expected} dead letters", which.source);
+        let message = format!(
+            "source \"{}\" has only {wished} of these {expected} dead letters",
+            which.source
+        );
         return Err(Failure::new(Exit::Shape, message));
     }
     let word = match wish {
@@ -142,65 +157,44 @@ async fn open(source: &Source) -> Result<Link, Failure> {
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure> {
-    config.sources.iter().find(|source| source.name == name).ok_or_else(|| {
-        let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
-        let message = format!("there is no source \"{name}\" in the configuration, but: {}", names.join(", "));
-        Failure::new(Exit::Usage, message)
-    })
+    config
+        .sources
+        .iter()
+        .find(|source| source.name == name)
+        .ok_or_else(|| {
+            let names: Vec<&str> = config
+                .sources
+                .iter()
+                .map(|source| source.name.as_str())
+                .collect();
+            let message = format!(
+                "there is no source \"{name}\" in the configuration, but: {}",
+                names.join(", ")
+            );
+            Failure::new(Exit::Usage, message)
+        })
 }
 
-/// Columns as wide as their widest cell.
-fn table(letters: &[Letter]) -> String {
-    let head = ["SOURCE", "EVENT ID", "TOPIC", "KEY", "REASON", "RELEASE", "AT", "ERROR"].map(str::to_owned);
-    let row = |letter: &Letter| {
-        [
-            letter.source.clone(),
-            letter.event_id.to_string(),
-            letter.topic.clone(),
-            letter.key.clone().unwrap_or_default(),
-            letter.reason.clone(),
-            letter.release.clone(),
-            letter.at.clone(),
-            letter.error.clone(),
-        ]
-    };
-    let rows: Vec<[String; 8]> = std::iter::once(head).chain(letters.iter().map(row)).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..8).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let letter = |key: &str| Letter {
-            source: "orders".into(),
-            event_id: Uuid::nil(),
-            topic: "t".into(),
-            key: Some(key.into()),
-            reason: "too_large".into(),
-            release: "manual".into(),
-            error: "e".into(),
-            at: "2026".into(),
-        };
-        let text = table(&[letter("ä"), letter("a-long-key")]);
-        let column = |line: &str, word: &str| Some(line.split_once(word)?.0.chars().count());
-        let lines: Vec<&str> = text.lines().collect();
-        let at = column(lines[0], "REASON");
-        assert!(at.is_some() && lines.len() == 3, "{text}");
-        assert_eq!(column(lines[1], "too_large"), at, "{text}");
-        assert_eq!(column(lines[2], "too_large"), at, "{text}");
-    }
+fn row(letter: Letter) -> Vec<String> {
+    let Letter {
+        source,
+        event_id,
+        topic,
+        key,
+        reason,
+        release,
+        error,
+        at,
+    } = letter;
+    let key = key.unwrap_or_else(|| "-".to_owned());
+    vec![
+        source,
+        event_id.to_string(),
+        topic,
+        key,
+        reason,
+        release,
+        at,
+        error,
+    ]
 }

@@ -18,6 +18,7 @@ pub mod dead_letters;
 pub mod run;
 pub mod sql;
 pub mod status;
+mod table;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

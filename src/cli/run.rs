@@ -31,6 +31,8 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     });
     app::run(config, only).await.map_err(|error| match error {
         AppError::Listen { .. } | AppError::Kafka(_) => Failure::new(Exit::Config, error),
-        AppError::Host { .. } | AppError::Failed => Failure::new(Exit::Bug, error),
+        AppError::Host { .. } | AppError::Metrics(_) | AppError::Failed => {
+            Failure::new(Exit::Bug, error)
+        }
     })
 }

@@ -24,7 +24,9 @@ pub struct Clients {
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
     /// No broker answered in time.
-    #[error("Kafka at {servers} does not answer: {why}; check `[kafka] bootstrap_servers` and that the brokers are up")]
+    #[error(
+        "Kafka at {servers} does not answer: {why}; check `[kafka] bootstrap_servers` and that the brokers are up"
+    )]
     Unreachable {
         /// `[kafka] bootstrap_servers`.
         servers: String,
@@ -32,7 +34,9 @@ pub enum KafkaError {
         why: String,
     },
     /// Not let in, or not allowed.
-    #[error("Kafka refuses outboxd: {what}: {why}; grant the right that docs/operations names, or mend `[kafka.properties]`")]
+    #[error(
+        "Kafka refuses outboxd: {what}: {why}; grant the right that docs/operations names, or mend `[kafka.properties]`"
+    )]
     Denied {
         /// What was asked for.
         what: String,
@@ -69,7 +73,10 @@ pub enum KafkaError {
 impl Clients {
     /// For the cluster in the configuration; `instance` shows in the brokers' logs.
     pub fn new(kafka: config::Kafka, instance: &str) -> Self {
-        Self { kafka, instance: instance.to_owned() }
+        Self {
+            kafka,
+            instance: instance.to_owned(),
+        }
     }
 
     /// First word of outboxd's own names.
@@ -133,10 +140,14 @@ impl Clients {
         C: ClientContext,
         T: FromClientConfigAndContext<C>,
     {
-        config.create_with_context(context).map_err(|error| match error {
-            Inner::ClientConfig(_, why, name, _) => KafkaError::Setting(format!("{name}: {why}")),
-            other => KafkaError::Setting(other.to_string()),
-        })
+        config
+            .create_with_context(context)
+            .map_err(|error| match error {
+                Inner::ClientConfig(_, why, name, _) => {
+                    KafkaError::Setting(format!("{name}: {why}"))
+                }
+                other => KafkaError::Setting(other.to_string()),
+            })
     }
 
     /// Names an error after what was being done.
@@ -154,7 +165,10 @@ impl Clients {
                 | Code::BrokerNotAvailable
                 | Code::CoordinatorNotAvailable
                 | Code::CoordinatorLoadInProgress,
-            ) => KafkaError::Unreachable { servers: self.servers().to_owned(), why },
+            ) => KafkaError::Unreachable {
+                servers: self.servers().to_owned(),
+                why,
+            },
             Some(
                 Code::TopicAuthorizationFailed
                 | Code::GroupAuthorizationFailed
@@ -165,7 +179,10 @@ impl Clients {
                 | Code::SSL,
             ) => KafkaError::Denied { what, why },
             Some(
-                Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::FencedInstanceId,
+                Code::Fenced
+                | Code::ProducerFenced
+                | Code::InvalidProducerEpoch
+                | Code::FencedInstanceId,
             ) => KafkaError::Fenced(why),
             _ => KafkaError::Failed { what, why },
         }

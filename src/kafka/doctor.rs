@@ -27,11 +27,20 @@ pub async fn examine(clients: &Clients, sources: &[String]) -> Vec<Finding> {
 async fn look(clients: &Clients, sources: &[String]) -> Result<Vec<Finding>, KafkaError> {
     let topics = Topics::new(clients)?;
     let prefix = clients.prefix();
-    let checkpoints = sources.iter().map(|source| format!("{prefix}.checkpoints.{source}"));
-    let own: Vec<String> = std::iter::once(format!("{prefix}.sagas")).chain(checkpoints).collect();
-    let states = topics.look(own.iter().map(String::as_str).collect()).await?;
-    let mut findings =
-        vec![Finding::new("kafka", Level::Good, format!("reached {}", clients.servers()))];
+    let checkpoints = sources
+        .iter()
+        .map(|source| format!("{prefix}.checkpoints.{source}"));
+    let own: Vec<String> = std::iter::once(format!("{prefix}.sagas"))
+        .chain(checkpoints)
+        .collect();
+    let states = topics
+        .look(own.iter().map(String::as_str).collect())
+        .await?;
+    let mut findings = vec![Finding::new(
+        "kafka",
+        Level::Good,
+        format!("reached {}", clients.servers()),
+    )];
     for name in own {
         findings.push(match states.get(&name) {
             Some(TopicState::Usable) => {
@@ -45,7 +54,9 @@ async fn look(clients: &Clients, sources: &[String]) -> Result<Vec<Finding>, Kaf
             Some(TopicState::Missing) | None => Finding::new(
                 "kafka",
                 Level::Advice,
-                format!("topic {name} is not there yet: outboxd creates it at its first start if it may"),
+                format!(
+                    "topic {name} is not there yet: outboxd creates it at its first start if it may"
+                ),
             ),
         });
     }

@@ -57,7 +57,11 @@ impl CheckpointLog {
             Err(error) => drop(found.send(Err(error))),
         });
         let gone = |_| failed("the reader panicked");
-        Ok(Self { ends: ends.await.map_err(gone)??, records, _reader: reader })
+        Ok(Self {
+            ends: ends.await.map_err(gone)??,
+            records,
+            _reader: reader,
+        })
     }
 
     /// The next record; `None` at the end.
@@ -67,7 +71,10 @@ impl CheckpointLog {
 }
 
 fn failed(why: &str) -> KafkaError {
-    KafkaError::Failed { what: "reading checkpoints".to_owned(), why: why.to_owned() }
+    KafkaError::Failed {
+        what: "reading checkpoints".to_owned(),
+        why: why.to_owned(),
+    }
 }
 
 fn ends_of(clients: &Clients, topic: &str) -> Result<LogEnds, KafkaError> {
@@ -92,14 +99,19 @@ fn read(
     let name = |error| clients.error("reading checkpoints", &error);
     let consumer = clients.consumer("read_committed")?;
     let mut start = TopicPartitionList::new();
-    start.add_partition_offset(topic, PARTITION, Offset::Offset(from)).map_err(name)?;
+    start
+        .add_partition_offset(topic, PARTITION, Offset::Offset(from))
+        .map_err(name)?;
     consumer.assign(&start).map_err(name)?;
     let mut progress = (Instant::now(), from);
     while position(&consumer, topic).map_err(name)?.unwrap_or(from) < high {
         match consumer.poll(Duration::from_millis(20)) {
             Some(Ok(message)) => {
                 let value = message.payload().unwrap_or_default().to_vec();
-                let record = LogRecord { offset: message.offset(), value };
+                let record = LogRecord {
+                    offset: message.offset(),
+                    value,
+                };
                 if sender.blocking_send(Ok(record)).is_err() {
                     return Ok(());
                 }
@@ -111,7 +123,9 @@ fn read(
         if at > progress.1 {
             progress = (Instant::now(), at);
         } else if progress.0.elapsed() > PATIENCE {
-            let why = format!("{topic} stands still at offset {at} of {high}: a transaction in it is not decided");
+            let why = format!(
+                "{topic} stands still at offset {at} of {high}: a transaction in it is not decided"
+            );
             return Err(failed(&why));
         }
     }
@@ -124,5 +138,7 @@ fn position(
 ) -> Result<Option<i64>, rdkafka::error::KafkaError> {
     let position = consumer.position()?;
     let element = position.find_partition(topic, PARTITION);
-    Ok(element.and_then(|element| element.offset().to_raw()).filter(|offset| *offset >= 0))
+    Ok(element
+        .and_then(|element| element.offset().to_raw())
+        .filter(|offset| *offset >= 0))
 }

@@ -14,6 +14,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as Inner, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -21,6 +22,7 @@ use super::client::{Clients, KafkaError, TRANSACTION_TIMEOUT_MS, log_line};
 use crate::logic::batch::TopicState;
 use crate::logic::record::{self, Record};
 use crate::logic::refusal::{Reason, Refusal};
+use crate::metrics::{self, Gauge};
 
 /// One Kafka transaction.
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Publisher {
         clients: &Clients,
         transactional_id: &str,
         batch_bytes: usize,
+        queue_messages: Gauge,
     ) -> Result<Self, KafkaError> {
         let mut config = clients.base("relay")?;
         config
@@ -106,24 +109,37 @@ impl Publisher {
             .set("partitioner", "murmur2_random")
             .set("retry.backoff.ms", "500")
             .set("retry.backoff.max.ms", "1000")
-            .set("topic.metadata.propagation.max.ms", "2000");
+            .set("topic.metadata.propagation.max.ms", "2000")
+            .set("statistics.interval.ms", "10000");
         let (commands, receiver) = sync_channel(1);
         let (ready, opened) = oneshot::channel();
         let (clients, id) = (clients.clone(), transactional_id.to_owned());
         let thread = move || {
-            let producer = match start(&clients, &config) {
+            let producer = match start(&clients, &config, queue_messages) {
                 Ok(producer) => producer,
                 Err(error) => return drop(ready.send(Err(error))),
             };
             if ready.send(Ok(())).is_ok() {
-                Worker { producer, clients, batch_bytes }.run(&receiver);
+                Worker {
+                    producer,
+                    clients,
+                    batch_bytes,
+                }
+                .run(&receiver);
             }
             debug!(transactional_id = %id, "producer ended");
         };
-        let spawned = std::thread::Builder::new().name("producer".to_owned()).spawn(thread);
-        let failed = |why: String| KafkaError::Failed { what: "starting a producer".to_owned(), why };
+        let spawned = std::thread::Builder::new()
+            .name("producer".to_owned())
+            .spawn(thread);
+        let failed = |why: String| KafkaError::Failed {
+            what: "starting a producer".to_owned(),
+            why,
+        };
         spawned.map_err(|error| failed(error.to_string()))?;
-        opened.await.map_err(|_| failed("its thread panicked".to_owned()))??;
+        opened
+            .await
+            .map_err(|_| failed("its thread panicked".to_owned()))??;
         Ok(Self { commands })
     }
 
@@ -155,8 +171,12 @@ impl Pending {
 
 type Transactional = BaseProducer<Deliveries>;
 
-fn start(clients: &Clients, config: &ClientConfig) -> Result<Transactional, KafkaError> {
-    let producer: Transactional = clients.create(config, Deliveries::default())?;
+fn start(
+    clients: &Clients,
+    config: &ClientConfig,
+    queue_messages: Gauge,
+) -> Result<Transactional, KafkaError> {
+    let producer: Transactional = clients.create(config, Deliveries::new(queue_messages))?;
     producer
         .init_transactions(INIT_TIMEOUT)
         .map_err(|error| clients.error("starting a producer", &error))?;
@@ -164,23 +184,35 @@ fn start(clients: &Clients, config: &ClientConfig) -> Result<Transactional, Kafk
 }
 
 /// What the library tells us while it is polled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Deliveries {
     failed: Mutex<Vec<(usize, Code)>>,
     checkpoint_offset: Mutex<Option<i64>>,
     trouble: AtomicBool,
+    queue_messages: Gauge,
 }
 
 /// Stands for the checkpoint among the records of a transaction; saga records follow the events.
 const CHECKPOINT: usize = usize::MAX;
 
 impl Deliveries {
+    fn new(queue_messages: Gauge) -> Self {
+        Self {
+            failed: Mutex::default(),
+            checkpoint_offset: Mutex::default(),
+            trouble: AtomicBool::new(false),
+            queue_messages,
+        }
+    }
+
     fn failed(&self) -> MutexGuard<'_, Vec<(usize, Code)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checkpoint_offset(&self) -> MutexGuard<'_, Option<i64>> {
-        self.checkpoint_offset.lock().unwrap_or_else(PoisonError::into_inner)
+        self.checkpoint_offset
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self) {
@@ -198,6 +230,22 @@ impl ClientContext for Deliveries {
     fn error(&self, error: Inner, reason: &str) {
         debug!(target: "librdkafka", %error, reason, "producer error");
         self.trouble.store(true, Ordering::Relaxed);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        #[expect(clippy::cast_precision_loss, reason = "a queue of thousands")]
+        self.queue_messages.set(statistics.msg_cnt as f64);
+        // The first connection of all goes to a broker whose id is not known yet.
+        for broker in statistics
+            .brokers
+            .values()
+            .filter(|broker| broker.nodeid >= 0)
+        {
+            let rtt = broker.rtt.as_ref().filter(|rtt| rtt.cnt > 0);
+            #[expect(clippy::cast_precision_loss, reason = "microseconds")]
+            let rtt_seconds = rtt.map(|rtt| rtt.avg as f64 / 1e6);
+            metrics::broker(&broker.name, broker.state == "UP", rtt_seconds);
+        }
     }
 }
 
@@ -268,13 +316,21 @@ impl Worker {
             return self.abort(Abort::Error(KafkaError::LeaseExpired), transaction);
         }
         let asked = Instant::now();
-        match self.producer.commit_transaction(Duration::from_millis(TRANSACTION_TIMEOUT_MS)) {
+        match self
+            .producer
+            .commit_transaction(Duration::from_millis(TRANSACTION_TIMEOUT_MS))
+        {
             Ok(()) => {
                 self.producer.poll(Duration::ZERO);
                 let committed_in = asked.elapsed();
                 let trouble = self.deliveries().trouble.load(Ordering::Relaxed);
                 let keep = committed_in < SLOW_COMMIT && !trouble;
-                Outcome::Committed(Committed { checkpoint_offset, keep, sent_in, committed_in })
+                Outcome::Committed(Committed {
+                    checkpoint_offset,
+                    keep,
+                    sent_in,
+                    committed_in,
+                })
             }
             // Whether it was committed is for the next leader to find out.
             Err(error) => Outcome::Lost(self.clients.error("committing", &error)),
@@ -337,7 +393,8 @@ impl Worker {
 
     /// Ends a transaction that must not be committed, and says which records are to blame.
     fn abort(&self, abort: Abort, transaction: &Transaction) -> Outcome {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
         let until = Instant::now() + ABORT_TIMEOUT;
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
             self.glance();
@@ -364,7 +421,8 @@ impl Worker {
                 other = Some(self.own_topic(*index, *code));
                 continue;
             };
-            let refuse = |reason| Refusal::new(reason, &Inner::MessageProduction(*code).to_string());
+            let refuse =
+                |reason| Refusal::new(reason, &Inner::MessageProduction(*code).to_string());
             match code {
                 // Smaller ones may have been refused for the company they were in.
                 Code::MessageSizeTooLarge if event.size_bytes() > self.batch_bytes => {
@@ -401,10 +459,17 @@ impl Worker {
 
     /// An error of a saga record or of the checkpoint: never an event's fault.
     fn own_topic(&self, index: usize, code: Code) -> KafkaError {
-        let topic = if index == CHECKPOINT { "of checkpoints" } else { "of sagas" };
+        let topic = if index == CHECKPOINT {
+            "of checkpoints"
+        } else {
+            "of sagas"
+        };
         match code {
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-                KafkaError::OwnTopic { topic: topic.to_owned(), why: "does not exist".to_owned() }
+                KafkaError::OwnTopic {
+                    topic: topic.to_owned(),
+                    why: "does not exist".to_owned(),
+                }
             }
             code => self.clients.error(
                 &format!("writing to the topic {topic}"),
@@ -415,14 +480,18 @@ impl Worker {
 }
 
 fn native(record: &Record, index: usize) -> BaseRecord<'_, [u8], [u8], usize> {
-    let mut native = BaseRecord::with_opaque_to(&record.topic, index).timestamp(record.timestamp_ms);
+    let mut native =
+        BaseRecord::with_opaque_to(&record.topic, index).timestamp(record.timestamp_ms);
     native.key = record.key.as_deref();
     native.payload = record.value.as_deref();
     native.partition = record.partition;
     if !record.headers.is_empty() {
         let headers = OwnedHeaders::new_with_capacity(record.headers.len());
         let add = |headers: OwnedHeaders, (name, value): &record::Header| {
-            headers.insert(Header { key: name, value: Some(value) })
+            headers.insert(Header {
+                key: name,
+                value: Some(value),
+            })
         };
         native.headers = Some(record.headers.iter().fold(headers, add));
     }

@@ -61,7 +61,11 @@ impl Topics {
     /// For one cluster. Connects when it is first asked.
     pub fn new(clients: &Clients) -> Result<Self, KafkaError> {
         let admin = clients.create(&clients.base("topics")?, Quiet)?;
-        Ok(Self { clients: clients.clone(), admin: Arc::new(admin), known: Arc::default() })
+        Ok(Self {
+            clients: clients.clone(),
+            admin: Arc::new(admin),
+            known: Arc::default(),
+        })
     }
 
     /// The state of each of `names`, from memory where it is fresh.
@@ -96,8 +100,13 @@ impl Topics {
     /// The largest produce batch that every topic known so far takes.
     pub fn batch_bytes(&self) -> usize {
         let known = self.known();
-        let limits = known.values().filter(|topic| topic.state == TopicState::Usable);
-        let smallest = limits.map(|topic| topic.max_message_bytes).min().unwrap_or(USUAL_MAX_BYTES);
+        let limits = known
+            .values()
+            .filter(|topic| topic.state == TopicState::Usable);
+        let smallest = limits
+            .map(|topic| topic.max_message_bytes)
+            .min()
+            .unwrap_or(USUAL_MAX_BYTES);
         (smallest.min(USUAL_MAX_BYTES) / 10 * 9).max(1)
     }
 
@@ -111,7 +120,10 @@ impl Topics {
             TopicState::Usable => Ok(known.partitions),
             TopicState::Missing | TopicState::Denied => {
                 let why = "is not there or may not be seen".to_owned();
-                Err(KafkaError::OwnTopic { topic: name.to_owned(), why })
+                Err(KafkaError::OwnTopic {
+                    topic: name.to_owned(),
+                    why,
+                })
             }
         }
     }
@@ -124,7 +136,10 @@ impl Topics {
             TopicState::Missing => {}
             TopicState::Denied => {
                 let why = "may not be seen: grant Describe, Read and Write on it".to_owned();
-                return Err(KafkaError::OwnTopic { topic: topic.name.to_owned(), why });
+                return Err(KafkaError::OwnTopic {
+                    topic: topic.name.to_owned(),
+                    why,
+                });
             }
         }
         let replication = TopicReplication::Fixed(-1);
@@ -133,8 +148,15 @@ impl Topics {
             new = new.set(name, value);
         }
         let created = self.create(&new).await;
-        created.map_err(|why| KafkaError::OwnTopic { topic: topic.name.to_owned(), why: advice(topic, &why) })?;
-        info!(topic = topic.name, partitions = topic.partitions, "created topic");
+        created.map_err(|why| KafkaError::OwnTopic {
+            topic: topic.name.to_owned(),
+            why: advice(topic, &why),
+        })?;
+        info!(
+            topic = topic.name,
+            partitions = topic.partitions,
+            "created topic"
+        );
         self.await_usable(topic.name).await
     }
 
@@ -154,7 +176,10 @@ impl Topics {
         while self.ask(name).await?.state != TopicState::Usable {
             if Instant::now() >= until {
                 let why = "was created, but does not appear".to_owned();
-                return Err(KafkaError::OwnTopic { topic: name.to_owned(), why });
+                return Err(KafkaError::OwnTopic {
+                    topic: name.to_owned(),
+                    why,
+                });
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -167,14 +192,22 @@ impl Topics {
 
     fn remembered(&self, name: &str) -> Option<Known> {
         let known = self.known().get(name).copied()?;
-        let lasts = if known.state == TopicState::Usable { FRESH } else { AWAY };
+        let lasts = if known.state == TopicState::Usable {
+            FRESH
+        } else {
+            AWAY
+        };
         (known.since.elapsed() < lasts).then_some(known)
     }
 
     async fn ask(&self, name: &str) -> Result<Known, KafkaError> {
         let mut known = self.metadata(name).await?;
-        if known.state == TopicState::Missing && self.clients.creates_topics() && !self.is_own(name) {
-            match self.create(&NewTopic::new(name, -1, TopicReplication::Fixed(-1))).await {
+        if known.state == TopicState::Missing && self.clients.creates_topics() && !self.is_own(name)
+        {
+            match self
+                .create(&NewTopic::new(name, -1, TopicReplication::Fixed(-1)))
+                .await
+            {
                 Ok(()) => {
                     info!(topic = name, "created topic with the broker's defaults");
                     known = self.metadata(name).await?;
@@ -197,17 +230,25 @@ impl Topics {
             && known.state == TopicState::Usable
         {
             let (was, is) = (before.partitions, known.partitions);
-            warn!(topic = name, was, is, "the number of partitions changed: keys move, and their order with them");
+            warn!(
+                topic = name,
+                was, is, "the number of partitions changed: keys move, and their order with them"
+            );
         }
         Ok(known)
     }
 
     fn is_own(&self, name: &str) -> bool {
-        name.strip_prefix(self.clients.prefix()).is_some_and(|rest| rest.starts_with('.'))
+        name.strip_prefix(self.clients.prefix())
+            .is_some_and(|rest| rest.starts_with('.'))
     }
 
     async fn metadata(&self, name: &str) -> Result<Known, KafkaError> {
-        let (admin, clients, topic) = (Arc::clone(&self.admin), self.clients.clone(), name.to_owned());
+        let (admin, clients, topic) = (
+            Arc::clone(&self.admin),
+            self.clients.clone(),
+            name.to_owned(),
+        );
         let asked = attached_blocking(move || {
             let metadata = admin.inner().fetch_metadata(Some(&topic), REQUEST);
             let metadata = metadata.map_err(|error| clients.error("looking up topics", &error))?;
@@ -226,20 +267,38 @@ impl Topics {
             }
             Some(_) | None => TopicState::Missing,
         };
-        let partitions = found.map_or(0, |(_, partitions)| i32::try_from(partitions).unwrap_or(i32::MAX));
+        let partitions = found.map_or(0, |(_, partitions)| {
+            i32::try_from(partitions).unwrap_or(i32::MAX)
+        });
         let since = Instant::now();
-        Ok(Known { state, partitions, max_message_bytes: USUAL_MAX_BYTES, since })
+        Ok(Known {
+            state,
+            partitions,
+            max_message_bytes: USUAL_MAX_BYTES,
+            since,
+        })
     }
 
     async fn max_message_bytes(&self, name: &str) -> usize {
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
+        let described = self
+            .admin
+            .describe_configs([&ResourceSpecifier::Topic(name)], &options)
+            .await;
         let limit = described.ok().and_then(|mut results| {
             let resource = results.pop()?.ok()?;
-            resource.get("max.message.bytes")?.value.as_deref()?.parse().ok()
+            resource
+                .get("max.message.bytes")?
+                .value
+                .as_deref()?
+                .parse()
+                .ok()
         });
         limit.unwrap_or_else(|| {
-            debug!(topic = name, "the topic's size limit is not known; taking the usual one");
+            debug!(
+                topic = name,
+                "the topic's size limit is not known; taking the usual one"
+            );
             USUAL_MAX_BYTES
         })
     }
@@ -247,8 +306,11 @@ impl Topics {
 
 /// Tells an operator how to make a topic that outboxd may not make.
 fn advice(topic: &CreatedTopic<'_>, why: &str) -> String {
-    let configs: String =
-        topic.config.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
+    let configs: String = topic
+        .config
+        .iter()
+        .map(|(name, value)| format!(" --config {name}={value}"))
+        .collect();
     let (name, partitions) = (topic.name, topic.partitions);
     format!(
         "is missing and cannot be created ({why}); create it with: kafka-topics.sh --create --topic {name} \

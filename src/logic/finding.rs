@@ -33,7 +33,11 @@ pub enum Level {
 impl Finding {
     /// About a target.
     pub fn new(target: &str, level: Level, text: impl fmt::Display) -> Self {
-        Self { target: target.to_owned(), level, text: text.to_string() }
+        Self {
+            target: target.to_owned(),
+            level,
+            text: text.to_string(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod event;
 pub mod finding;
 pub mod lease;
 pub mod pace;
+pub mod readiness;
 pub mod record;
 pub mod refusal;
 pub mod status;

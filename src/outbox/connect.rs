@@ -67,7 +67,9 @@ pub async fn connect(database: &Database, application_name: &str) -> Result<Link
         Ok(link) => link,
     };
     if link.server.standby {
-        return Err(OutboxError::Standby { server: database.display.clone() });
+        return Err(OutboxError::Standby {
+            server: database.display.clone(),
+        });
     }
     Ok(link)
 }
@@ -77,9 +79,9 @@ pub async fn connect_any(database: &Database, application_name: &str) -> Result<
     match open(database, application_name, TargetSessionAttrs::Any).await {
         Ok(link) => Ok(link),
         Err(Failure::Other(error)) => Err(error),
-        Err(Failure::ReadOnly) => {
-            Err(OutboxError::Standby { server: database.display.clone() })
-        }
+        Err(Failure::ReadOnly) => Err(OutboxError::Standby {
+            server: database.display.clone(),
+        }),
     }
 }
 
@@ -133,13 +135,19 @@ async fn open(
     let mut config = settings(database, application_name, target)?;
     let connector = tls::connector(&database.tls).await?;
     // The driver's time-out ends with the TCP handshake; this one covers TLS, password and the first answer.
-    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
+    let hosts = config
+        .get_hosts()
+        .len()
+        .max(config.get_hostaddrs().len())
+        .max(1);
     let patience = CONNECT_TIMEOUT * u32::try_from(hosts).unwrap_or(1);
     let attempt = timeout(patience, async {
         let first = dial(&config, &connector, database).await;
         match first {
             // As libpq: `prefer` means plain text rather than nothing.
-            Err(Failure::Other(error)) if database.tls.mode == TlsMode::Prefer && is_tls(&error) => {
+            Err(Failure::Other(error))
+                if database.tls.mode == TlsMode::Prefer && is_tls(&error) =>
+            {
                 config.ssl_mode(SslMode::Disable);
                 dial(&config, &connector, database).await
             }
@@ -161,12 +169,18 @@ fn settings(
     let mut config = database.connect.clone();
     if let Some(secret) = &database.password {
         let password = secret.read().map_err(|error| OutboxError::Configuration {
-            reason: format!("the password for {} is not there: {error}", database.display),
+            reason: format!(
+                "the password for {} is not there: {error}",
+                database.display
+            ),
         })?;
         config.password(password.expose());
     }
     let unix_only = !config.get_hosts().is_empty()
-        && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        && config
+            .get_hosts()
+            .iter()
+            .all(|host| matches!(host, Host::Unix(_)));
     config.ssl_mode(match database.tls.mode {
         _ if unix_only => SslMode::Disable,
         TlsMode::Disable => SslMode::Disable,
@@ -204,7 +218,13 @@ async fn dial(
     let bell = Arc::new(Notify::new());
     let driver = attached(drive(connection, bell.clone()));
     let server = prepare(&client, &database.display).await?;
-    Ok(Link { client, server, bell, connector: connector.clone(), driver })
+    Ok(Link {
+        client,
+        server,
+        bell,
+        connector: connector.clone(),
+        driver,
+    })
 }
 
 /// The driver's words for a server that does not suit `read-write`.
@@ -212,17 +232,26 @@ const READ_ONLY: &str = "database does not allow writes";
 
 fn explain(error: &tokio_postgres::Error, database: &Database) -> OutboxError {
     match tls::advice(error, &database.tls) {
-        Some(reason) => OutboxError::Tls { server: database.display.clone(), reason },
+        Some(reason) => OutboxError::Tls {
+            server: database.display.clone(),
+            reason,
+        },
         None => OutboxError::connecting(&database.display, error),
     }
 }
 
 fn is_tls(error: &OutboxError) -> bool {
-    matches!(error, OutboxError::Tls { .. } | OutboxError::AuthenticationFailed { .. })
+    matches!(
+        error,
+        OutboxError::Tls { .. } | OutboxError::AuthenticationFailed { .. }
+    )
 }
 
 fn too_late(server: &str) -> OutboxError {
-    OutboxError::Unreachable { server: server.to_owned(), reason: "no answer in time".to_owned() }
+    OutboxError::Unreachable {
+        server: server.to_owned(),
+        reason: "no answer in time".to_owned(),
+    }
 }
 
 /// Moves bytes between the client and the socket until either ends.
@@ -249,7 +278,10 @@ where
 }
 
 async fn prepare(client: &Client, display: &str) -> Result<Server, OutboxError> {
-    let answer = client.simple_query(SESSION).await.map_err(OutboxError::from)?;
+    let answer = client
+        .simple_query(SESSION)
+        .await
+        .map_err(OutboxError::from)?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
@@ -272,6 +304,8 @@ async fn prepare(client: &Client, display: &str) -> Result<Server, OutboxError> 
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }

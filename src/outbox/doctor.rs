@@ -20,10 +20,19 @@ pub async fn examine(source: &Source) -> Vec<Finding> {
 async fn look(source: &Source, target: &str) -> Result<Vec<Finding>, OutboxError> {
     let link = connect(&source.database, "outboxd check").await?;
     let good = |text: String| Finding::new(target, Level::Good, text);
-    let mut findings = vec![good(format!("reached {} as \"{}\"", source.database.display, link.server.role))];
+    let mut findings = vec![good(format!(
+        "reached {} as \"{}\"",
+        source.database.display, link.server.role
+    ))];
     let identity = identify(&link.client).await?;
-    findings.push(good(format!("schema found, timeline {}", identity.timeline)));
-    let row = link.client.query_one(include_str!("../../sql/doctor.sql"), &[]).await?;
+    findings.push(good(format!(
+        "schema found, timeline {}",
+        identity.timeline
+    )));
+    let row = link
+        .client
+        .query_one(include_str!("../../sql/doctor.sql"), &[])
+        .await?;
     findings.extend(problems(&row, source, target)?);
     link.close().await;
     Ok(findings)
@@ -34,12 +43,21 @@ fn problems(row: &Row, source: &Source, target: &str) -> Result<Vec<Finding>, Ou
     let mut tell = |level, text: String| found.push(Finding::new(target, level, text));
     let role: String = row.try_get("role")?;
     if !row.try_get::<_, bool>("rights")? {
-        tell(Level::Privilege, format!("role \"{role}\" lacks rights: run what `outboxd sql grants` prints"));
+        tell(
+            Level::Privilege,
+            format!("role \"{role}\" lacks rights: run what `outboxd sql grants` prints"),
+        );
     }
     if row.try_get("superuser")? {
-        tell(Level::Advice, format!("role \"{role}\" is a superuser: use one of its own, see `outboxd sql grants`"));
+        tell(
+            Level::Advice,
+            format!("role \"{role}\" is a superuser: use one of its own, see `outboxd sql grants`"),
+        );
     } else if row.try_get("owner")? {
-        tell(Level::Advice, format!("role \"{role}\" owns the outbox: use one that owns nothing"));
+        tell(
+            Level::Advice,
+            format!("role \"{role}\" owns the outbox: use one that owns nothing"),
+        );
     }
     if row.try_get::<_, i64>("cache")? != 1 {
         tell(
@@ -49,10 +67,15 @@ fn problems(row: &Row, source: &Source, target: &str) -> Result<Vec<Finding>, Ou
                 .to_owned(),
         );
     }
-    if let Some(other) = row.try_get::<_, Option<String>>("source")?.filter(|name| *name != source.name) {
+    if let Some(other) = row
+        .try_get::<_, Option<String>>("source")?
+        .filter(|name| *name != source.name)
+    {
         tell(
             Level::Shape,
-            format!("the database belongs to source \"{other}\": name it so, or run `outboxd sql rename`"),
+            format!(
+                "the database belongs to source \"{other}\": name it so, or run `outboxd sql rename`"
+            ),
         );
     }
     if !row.try_get::<_, bool>("same_database")? {
@@ -72,11 +95,22 @@ fn problems(row: &Row, source: &Source, target: &str) -> Result<Vec<Finding>, Ou
     }
     let letters: i64 = row.try_get("dead_letters")?;
     if letters > 0 {
-        tell(Level::Advice, format!("{letters} dead letters wait: see `outboxd dead-letters list --source {}`", source.name));
+        tell(
+            Level::Advice,
+            format!(
+                "{letters} dead letters wait: see `outboxd dead-letters list --source {}`",
+                source.name
+            ),
+        );
     }
     let oldest: Option<i64> = row.try_get("oldest_transaction_s")?;
     if let Some(seconds) = oldest.filter(|seconds| *seconds > 3600) {
-        tell(Level::Advice, format!("a transaction has been open for {seconds} s: it keeps slots of the ring from being emptied"));
+        tell(
+            Level::Advice,
+            format!(
+                "a transaction has been open for {seconds} s: it keeps slots of the ring from being emptied"
+            ),
+        );
     }
     Ok(found)
 }

@@ -16,13 +16,19 @@ impl Session {
         if self.identity.prepares {
             return Ok(false);
         }
-        self.link.client.batch_execute("listen outboxd; notify outboxd, 'probe'").await?;
+        self.link
+            .client
+            .batch_execute("listen outboxd; notify outboxd, 'probe'")
+            .await?;
         Ok(tokio::time::timeout(PROBE, self.link.rung()).await.is_ok() && !self.is_closed())
     }
 
     /// Ends sessions of earlier leaders that still hold the doorbell.
     pub async fn evict_doorbell(&self) -> Result<(), OutboxError> {
-        self.link.client.execute(&self.statements.doorbell_evict, &[]).await?;
+        self.link
+            .client
+            .execute(&self.statements.doorbell_evict, &[])
+            .await?;
         Ok(())
     }
 
@@ -31,13 +37,20 @@ impl Session {
     /// Whoever inserted before has ended when this succeeds, and whoever inserts later rings: one
     /// read after it misses nothing.
     pub async fn arm(&self) -> Result<bool, OutboxError> {
-        let row = self.link.client.query_one("select pg_try_advisory_lock(1870034018, 1)", &[]);
+        let row = self
+            .link
+            .client
+            .query_one("select pg_try_advisory_lock(1870034018, 1)", &[]);
         Ok(row.await?.try_get(0)?)
     }
 
     /// Disarms it, so that inserts pay nothing while the relay is awake.
     pub async fn disarm(&self) -> Result<(), OutboxError> {
-        Ok(self.link.client.batch_execute("select pg_advisory_unlock(1870034018, 1)").await?)
+        Ok(self
+            .link
+            .client
+            .batch_execute("select pg_advisory_unlock(1870034018, 1)")
+            .await?)
     }
 
     /// Waits until it rings, or the connection ends.

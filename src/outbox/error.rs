@@ -162,7 +162,10 @@ impl OutboxError {
         }
         match causes(error).last() {
             Some(cause) if cause == "password missing" => Self::PasswordMissing { server },
-            _ => Self::Unreachable { server, reason: chain(error) },
+            _ => Self::Unreachable {
+                server,
+                reason: chain(error),
+            },
         }
     }
 }
@@ -171,9 +174,13 @@ impl From<tokio_postgres::Error> for OutboxError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(answer) => from_answer(answer),
-            None if error.is_closed() || is_io(&error) => Self::Lost { reason: chain(&error) },
+            None if error.is_closed() || is_io(&error) => Self::Lost {
+                reason: chain(&error),
+            },
             // Of the driver's own errors only its words are kept: the cause may quote a value.
-            None => Self::Unexpected { reason: error.to_string() },
+            None => Self::Unexpected {
+                reason: error.to_string(),
+            },
         }
     }
 }
@@ -193,7 +200,9 @@ fn from_answer(answer: &DbError) -> OutboxError {
         "3F000" | "42P01" => OutboxError::Missing { reason },
         "42703" | "42883" | "42704" | "42804" => OutboxError::WrongShape { reason },
         "57014" | "40001" | "40P01" => OutboxError::Interrupted { reason },
-        "25006" => OutboxError::Standby { server: "the server (it allows no writes)".to_owned() },
+        "25006" => OutboxError::Standby {
+            server: "the server (it allows no writes)".to_owned(),
+        },
         code => match code.get(..2) {
             Some("28") => OutboxError::AuthenticationFailed {
                 server: "the server".to_owned(),
@@ -201,13 +210,17 @@ fn from_answer(answer: &DbError) -> OutboxError {
             },
             Some("08" | "57") => OutboxError::Lost { reason },
             Some("53" | "58") => OutboxError::Resources { reason },
-            _ => OutboxError::Unexpected { reason: format!("{reason} (SQLSTATE {code})") },
+            _ => OutboxError::Unexpected {
+                reason: format!("{reason} (SQLSTATE {code})"),
+            },
         },
     }
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
-    error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+    error
+        .source()
+        .is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// The messages of an error's causes, outermost first.

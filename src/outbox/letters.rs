@@ -58,7 +58,10 @@ pub async fn list(link: &Link, source: &str, limit: u32) -> Result<Vec<Letter>, 
 
 /// The dead letters of one event id, whole.
 pub async fn show(link: &Link, event_id: Uuid) -> Result<Vec<serde_json::Value>, OutboxError> {
-    let rows = link.client.query(include_str!("../../sql/dead_letter_show.sql"), &[&event_id]).await?;
+    let rows = link
+        .client
+        .query(include_str!("../../sql/dead_letter_show.sql"), &[&event_id])
+        .await?;
     let whole = |row: &tokio_postgres::Row| Ok(row.try_get::<_, Json<serde_json::Value>>(0)?.0);
     rows.iter().map(whole).collect()
 }

@@ -51,7 +51,12 @@ impl Session {
     /// Reads on from `position`.
     pub async fn read(&self, position: &Position, limits: Limits) -> Result<Read, OutboxError> {
         let xmax = position.seen.xmax().to_string();
-        let open: Vec<String> = position.seen.in_progress().iter().map(u64::to_string).collect();
+        let open: Vec<String> = position
+            .seen
+            .in_progress()
+            .iter()
+            .map(u64::to_string)
+            .collect();
         let events_max = i64::try_from(limits.events).unwrap_or(i64::MAX);
         let bytes_max = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
         let (upto, after) = match &position.page {
@@ -59,16 +64,24 @@ impl Session {
             None => (String::new(), i64::MIN),
         };
         let (statement, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match position.page {
-            None => (&self.statements.poll, vec![&xmax, &open, &events_max, &bytes_max]),
-            Some(_) => {
-                (&self.statements.page, vec![&xmax, &open, &upto, &after, &events_max, &bytes_max])
-            }
+            None => (
+                &self.statements.poll,
+                vec![&xmax, &open, &events_max, &bytes_max],
+            ),
+            Some(_) => (
+                &self.statements.page,
+                vec![&xmax, &open, &upto, &after, &events_max, &bytes_max],
+            ),
         };
         let mut rows = pin!(self.link.client.query_raw(statement, parameters).await?);
         let header = match position.page {
             None => match rows.try_next().await? {
                 Some(row) => Some(header(&row)?),
-                None => return Err(OutboxError::WrongShape { reason: "a poll without a header".to_owned() }),
+                None => {
+                    return Err(OutboxError::WrongShape {
+                        reason: "a poll without a header".to_owned(),
+                    });
+                }
             },
             Some(_) => None,
         };
@@ -78,7 +91,9 @@ impl Session {
             let event = event(&row)?;
             if event.id <= last {
                 // The order of a union's branches is custom, not law.
-                return Err(OutboxError::WrongShape { reason: "rows came out of order".to_owned() });
+                return Err(OutboxError::WrongShape {
+                    reason: "rows came out of order".to_owned(),
+                });
             }
             last = event.id;
             total_bytes = row.try_get(TOTAL_BYTES)?;
@@ -91,17 +106,32 @@ impl Session {
         };
         let now = header.map_or_else(|| position.seen.clone(), |header| header.snapshot);
         let position = position.after(now, events.last().map(|event| event.id), more);
-        Ok(Read { events, position, more, unflushed: unflushed.filter(|_| last > after), at })
+        Ok(Read {
+            events,
+            position,
+            more,
+            unflushed: unflushed.filter(|_| last > after),
+            at,
+        })
     }
 
     /// Whether a crash of the database could still undo what was visible at `lsn`.
     pub async fn is_flushed(&self, lsn: &Lsn) -> Result<bool, OutboxError> {
-        Ok(self.link.client.query_one(&self.statements.flushed, &[&lsn.0]).await?.try_get(0)?)
+        Ok(self
+            .link
+            .client
+            .query_one(&self.statements.flushed, &[&lsn.0])
+            .await?
+            .try_get(0)?)
     }
 
     /// Makes everything visible outlive a crash.
     pub async fn flush(&self) -> Result<(), OutboxError> {
-        Ok(self.link.client.batch_execute(include_str!("../../sql/flush.sql")).await?)
+        Ok(self
+            .link
+            .client
+            .batch_execute(include_str!("../../sql/flush.sql"))
+            .await?)
     }
 }
 
@@ -113,14 +143,22 @@ pub(super) const SEQ: usize = 25;
 
 fn header(row: &Row) -> Result<Header, OutboxError> {
     if row.try_get(SNAPSHOT + 1)? {
-        return Err(OutboxError::Standby { server: "the server that answered".to_owned() });
+        return Err(OutboxError::Standby {
+            server: "the server that answered".to_owned(),
+        });
     }
     let snapshot: &str = row.try_get(SNAPSHOT)?;
-    let snapshot = snapshot.parse().map_err(|error| OutboxError::WrongShape { reason: format!("{error}") })?;
+    let snapshot = snapshot.parse().map_err(|error| OutboxError::WrongShape {
+        reason: format!("{error}"),
+    })?;
     let inserted_upto: Option<String> = row.try_get(SNAPSHOT + 2)?;
     let flushed: Option<bool> = row.try_get(SNAPSHOT + 3)?;
     let unflushed = inserted_upto.filter(|_| flushed != Some(true)).map(Lsn);
-    Ok(Header { snapshot, unflushed, at: row.try_get::<_, Moment>(SNAPSHOT + 4)?.0 })
+    Ok(Header {
+        snapshot,
+        unflushed,
+        at: row.try_get::<_, Moment>(SNAPSHOT + 4)?.0,
+    })
 }
 
 pub(super) fn event(row: &Row) -> Result<Event, OutboxError> {
@@ -163,8 +201,12 @@ pub(super) fn event(row: &Row) -> Result<Event, OutboxError> {
 }
 
 fn headers(column: Option<Json<serde_json::Value>>) -> Result<Vec<(String, String)>, BadHeaders> {
-    let Some(Json(value)) = column else { return Ok(Vec::new()) };
-    let serde_json::Value::Object(fields) = value else { return Err(BadHeaders) };
+    let Some(Json(value)) = column else {
+        return Ok(Vec::new());
+    };
+    let serde_json::Value::Object(fields) = value else {
+        return Err(BadHeaders);
+    };
     let text = |(name, value)| match value {
         serde_json::Value::String(text) => Ok((name, text)),
         serde_json::Value::Null
@@ -187,7 +229,9 @@ impl<'a> FromSql<'a> for Moment {
         kind: &Type,
         raw: &'a [u8],
     ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(Timestamp(i64::from_sql(kind, raw)?.saturating_add(EPOCH_2000))))
+        Ok(Self(Timestamp(
+            i64::from_sql(kind, raw)?.saturating_add(EPOCH_2000),
+        )))
     }
 
     fn accepts(kind: &Type) -> bool {

@@ -25,7 +25,12 @@ impl Ring {
     /// The slots that hold rows and are neither written now nor were before: their rows are due to go.
     fn due(&self) -> impl Iterator<Item = usize> + '_ {
         let before = (self.present + self.used.len() - 1) % self.used.len();
-        let used = self.used.iter().enumerate().filter(|(_, used)| **used).map(|(slot, _)| slot);
+        let used = self
+            .used
+            .iter()
+            .enumerate()
+            .filter(|(_, used)| **used)
+            .map(|(slot, _)| slot);
         used.filter(move |slot| *slot != self.present && *slot != before)
     }
 }
@@ -47,13 +52,20 @@ impl Session {
     }
 
     async fn ring(&self) -> Result<Ring, OutboxError> {
-        let row = self.link.client.query_one(&self.statements.ring, &[]).await?;
+        let row = self
+            .link
+            .client
+            .query_one(&self.statements.ring, &[])
+            .await?;
         let mut used = [false; 4];
         for (index, used) in used.iter_mut().enumerate() {
             *used = row.try_get(index)?;
         }
         let present: i32 = row.try_get(4)?;
-        Ok(Ring { used, present: usize::try_from(present).unwrap_or(0) })
+        Ok(Ring {
+            used,
+            present: usize::try_from(present).unwrap_or(0),
+        })
     }
 
     /// Truncates one slot unless somebody uses it or a row of it is not settled. The position is
@@ -70,18 +82,26 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         }
-        let seen = transaction.query_one("select seen::text from outbox.relay", &[]).await?;
-        let seen: Snapshot = seen
-            .try_get::<_, &str>(0)?
-            .parse()
-            .map_err(|error| OutboxError::WrongShape { reason: format!("outbox.relay: {error}") })?;
+        let seen = transaction
+            .query_one("select seen::text from outbox.relay", &[])
+            .await?;
+        let seen: Snapshot =
+            seen.try_get::<_, &str>(0)?
+                .parse()
+                .map_err(|error| OutboxError::WrongShape {
+                    reason: format!("outbox.relay: {error}"),
+                })?;
         let check = include_str!("../../sql/rotate_check.sql").replace("{slot}", &slot.to_string());
         let open: Vec<String> = seen.in_progress().iter().map(u64::to_string).collect();
-        let unsettled = transaction.query_one(&check, &[&seen.xmax().to_string(), &open]).await?;
+        let unsettled = transaction
+            .query_one(&check, &[&seen.xmax().to_string(), &open])
+            .await?;
         if unsettled.try_get(0)? {
             return Ok(false);
         }
-        transaction.batch_execute(&format!("truncate only outbox.event_{slot}")).await?;
+        transaction
+            .batch_execute(&format!("truncate only outbox.event_{slot}"))
+            .await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -93,10 +113,19 @@ mod tests {
 
     #[test]
     fn the_present_slot_and_the_one_before_stay() {
-        let ring = |present| Ring { used: [true; 4], present };
+        let ring = |present| Ring {
+            used: [true; 4],
+            present,
+        };
         assert_eq!(ring(0).due().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(ring(2).due().collect::<Vec<_>>(), [0, 3]);
-        let half = Ring { used: [true, false, true, false], present: 3 };
-        assert_eq!((half.due().collect::<Vec<_>>(), half.slots_used()), (vec![0], 2));
+        let half = Ring {
+            used: [true, false, true, false],
+            present: 3,
+        };
+        assert_eq!(
+            (half.due().collect::<Vec<_>>(), half.slots_used()),
+            (vec![0], 2)
+        );
     }
 }

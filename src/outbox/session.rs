@@ -91,23 +91,42 @@ impl Session {
     /// batch. Commits are asynchronous: a lost one is found again in the checkpoints.
     pub async fn open(database: &Database, instance: &str) -> Result<Self, OutboxError> {
         let link = connect::connect(database, &format!("outboxd {instance}")).await?;
-        link.client.batch_execute(include_str!("../../sql/pin.sql")).await?;
+        link.client
+            .batch_execute(include_str!("../../sql/pin.sql"))
+            .await?;
         let identity = identify(&link.client).await?;
         let statements = Statements::prepare(&link.client).await?;
-        Ok(Self { link, statements, identity })
+        Ok(Self {
+            link,
+            statements,
+            identity,
+        })
     }
 
     /// Who leads.
     pub async fn seat(&self) -> Result<Seat, OutboxError> {
-        let row = self.link.client.query_opt(&self.statements.lease_look, &[]).await?;
-        let row = row.ok_or_else(|| OutboxError::WrongShape { reason: "outbox.relay has no row".to_owned() })?;
-        let (instance, process): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        let holder = instance.zip(process).map(|(instance, process)| Holder { instance, process });
+        let row = self
+            .link
+            .client
+            .query_opt(&self.statements.lease_look, &[])
+            .await?;
+        let row = row.ok_or_else(|| OutboxError::WrongShape {
+            reason: "outbox.relay has no row".to_owned(),
+        })?;
+        let (instance, process): (Option<String>, Option<String>) =
+            (row.try_get(1)?, row.try_get(2)?);
+        let holder = instance
+            .zip(process)
+            .map(|(instance, process)| Holder { instance, process });
         let remaining: i64 = row.try_get(4)?;
         let remaining = Duration::from_millis(remaining.try_into().unwrap_or(0));
         Ok(Seat {
             source: row.try_get(0)?,
-            lease: Lease { holder, epoch: row.try_get(3)?, remaining },
+            lease: Lease {
+                holder,
+                epoch: row.try_get(3)?,
+                remaining,
+            },
             incarnation: row.try_get(5)?,
             system_identifier: row.try_get(6)?,
             database_oid: row.try_get(7)?,
@@ -125,41 +144,69 @@ impl Session {
         lease: Duration,
     ) -> Result<Option<i64>, OutboxError> {
         let transaction = self.link.client.transaction().await?;
-        transaction.batch_execute("set local synchronous_commit = local").await?;
+        transaction
+            .batch_execute("set local synchronous_commit = local")
+            .await?;
         let lease_ms = as_ms(lease);
-        let parameters: [&(dyn ToSql + Sync); 5] = [&epoch, &source, &me.instance, &me.process, &lease_ms];
-        let row = transaction.query_opt(&self.statements.lease_take, &parameters).await?;
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&epoch, &source, &me.instance, &me.process, &lease_ms];
+        let row = transaction
+            .query_opt(&self.statements.lease_take, &parameters)
+            .await?;
         transaction.commit().await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// Renews the lease, and finds out whether it is still ours.
     pub async fn renew(&self, epoch: i64, lease: Duration) -> Result<(), OutboxError> {
-        let written = self.link.client.execute(&self.statements.renew, &[&epoch, &as_ms(lease)]).await?;
-        if written == 1 { Ok(()) } else { Err(OutboxError::Fenced) }
+        let written = self
+            .link
+            .client
+            .execute(&self.statements.renew, &[&epoch, &as_ms(lease)])
+            .await?;
+        if written == 1 {
+            Ok(())
+        } else {
+            Err(OutboxError::Fenced)
+        }
     }
 
     /// Lets another daemon lead at once.
     pub async fn hand_back(&self, epoch: i64) -> Result<(), OutboxError> {
-        self.link.client.execute(&self.statements.lease_return, &[&epoch]).await?;
+        self.link
+            .client
+            .execute(&self.statements.lease_return, &[&epoch])
+            .await?;
         Ok(())
     }
 
     /// How far the source has come, if `epoch` still leads it.
     pub async fn standing(&self, epoch: i64) -> Result<Standing, OutboxError> {
-        let row = self.link.client.query_opt(&self.statements.position, &[&epoch]).await?;
+        let row = self
+            .link
+            .client
+            .query_opt(&self.statements.position, &[&epoch])
+            .await?;
         let row = row.ok_or(OutboxError::Fenced)?;
         let snapshot = |text: &str| {
-            text.parse().map_err(|error| OutboxError::WrongShape { reason: format!("outbox.relay: {error}") })
+            text.parse().map_err(|error| OutboxError::WrongShape {
+                reason: format!("outbox.relay: {error}"),
+            })
         };
         let upto: Option<&str> = row.try_get(1)?;
         let after: Option<i64> = row.try_get(2)?;
         let page = match upto.zip(after) {
-            Some((upto, after)) => Some(Page { upto: snapshot(upto)?, after }),
+            Some((upto, after)) => Some(Page {
+                upto: snapshot(upto)?,
+                after,
+            }),
             None => None,
         };
         Ok(Standing {
-            position: Position { seen: snapshot(row.try_get(0)?)?, page },
+            position: Position {
+                seen: snapshot(row.try_get(0)?)?,
+                page,
+            },
             batch: row.try_get(3)?,
             checkpoint_next: row.try_get(4)?,
         })
@@ -172,7 +219,9 @@ impl Session {
 }
 
 pub(super) async fn identify(client: &Client) -> Result<Identity, OutboxError> {
-    let row = client.query_one(include_str!("../../sql/identify.sql"), &[]).await?;
+    let row = client
+        .query_one(include_str!("../../sql/identify.sql"), &[])
+        .await?;
     let version: Option<i32> = row.try_get("schema_version")?;
     let found = version.unwrap_or(0);
     if !(SCHEMA_VERSION - 1..=SCHEMA_VERSION).contains(&found) || found == 0 {
@@ -180,7 +229,9 @@ pub(super) async fn identify(client: &Client) -> Result<Identity, OutboxError> {
     }
     let timeline: Option<&str> = row.try_get("timeline_hex")?;
     let timeline = timeline.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-    let no_timeline = || OutboxError::WrongShape { reason: "the server does not tell its timeline".to_owned() };
+    let no_timeline = || OutboxError::WrongShape {
+        reason: "the server does not tell its timeline".to_owned(),
+    };
     let prepared: i32 = row.try_get("max_prepared_transactions")?;
     Ok(Identity {
         system_identifier: row.try_get("system_identifier")?,

@@ -95,36 +95,63 @@ impl Session {
     ) -> Result<usize, OutboxError> {
         let transaction = self.link.client.transaction().await?;
         let parameters: [&(dyn ToSql + Sync); 3] = [&epoch, &checkpoint.batch, &checkpoint_next];
-        let written = transaction.execute(&self.statements.absorb, &parameters).await?;
+        let written = transaction
+            .execute(&self.statements.absorb, &parameters)
+            .await?;
         fenced_unless(written == 1)?;
-        let letters = Letters { refused: &checkpoint.refused, released: &checkpoint.released };
+        let letters = Letters {
+            refused: &checkpoint.refused,
+            released: &checkpoint.released,
+        };
         keep_letters(&transaction, &self.statements, letters).await?;
         let refused = checkpoint.refused.iter().flat_map(|(_, rows)| &rows.0);
-        let rows: Vec<RowId> = checkpoint.published.0.iter().chain(refused).copied().collect();
+        let rows: Vec<RowId> = checkpoint
+            .published
+            .0
+            .iter()
+            .chain(refused)
+            .copied()
+            .collect();
         let (ids, event_ids) = columns(&rows);
-        let found = transaction.query_one(&self.statements.ahead_add, &[&ids, &event_ids]).await?;
+        let found = transaction
+            .query_one(&self.statements.ahead_add, &[&ids, &event_ids])
+            .await?;
         let found: i64 = found.try_get(0)?;
         transaction.commit().await?;
-        Ok(rows.len().saturating_sub(usize::try_from(found).unwrap_or(0)))
+        Ok(rows
+            .len()
+            .saturating_sub(usize::try_from(found).unwrap_or(0)))
     }
 
     /// The rows that are published ahead of the position.
     pub async fn ahead(&self) -> Result<HashSet<i64>, OutboxError> {
-        let rows = self.link.client.query(&self.statements.ahead_list, &[]).await?;
+        let rows = self
+            .link
+            .client
+            .query(&self.statements.ahead_list, &[])
+            .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Forgets those of them that the position has passed.
     pub async fn trim_ahead(&self, position: &Position) -> Result<(), OutboxError> {
         let seen = position.seen.to_string();
-        self.link.client.execute(&self.statements.ahead_trim, &[&seen]).await?;
+        self.link
+            .client
+            .execute(&self.statements.ahead_trim, &[&seen])
+            .await?;
         Ok(())
     }
 
     /// Whose later events have to queue behind a dead letter.
     pub async fn blocked(&self, keys_too: bool) -> Result<Blocked, OutboxError> {
         let mut blocked = Blocked::default();
-        for row in self.link.client.query(&self.statements.dead_letter_blocked, &[]).await? {
+        for row in self
+            .link
+            .client
+            .query(&self.statements.dead_letter_blocked, &[])
+            .await?
+        {
             let (topic, key): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
             let release: Release = parsed(row.try_get(2)?)?;
             let reason: Reason = parsed(row.try_get(3)?)?;
@@ -145,15 +172,22 @@ impl Session {
         limits: Limits,
     ) -> Result<DueLetters, OutboxError> {
         let client = &self.link.client;
-        client.execute(&self.statements.dead_letter_drop, &[]).await?;
+        client
+            .execute(&self.statements.dead_letter_drop, &[])
+            .await?;
         if in_order {
-            client.execute(&self.statements.dead_letter_queue, &[]).await?;
+            client
+                .execute(&self.statements.dead_letter_queue, &[])
+                .await?;
         }
         let rows = i64::try_from(limits.events).unwrap_or(i64::MAX);
         let bytes = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 4] = [&usable, &in_order, &rows, &bytes];
         let mut due = DueLetters::default();
-        for row in client.query(&self.statements.dead_letter_due, &parameters).await? {
+        for row in client
+            .query(&self.statements.dead_letter_due, &parameters)
+            .await?
+        {
             due.seqs.push(row.try_get(SEQ)?);
             due.events.push(event(&row)?);
         }
@@ -162,20 +196,39 @@ impl Session {
 
     /// How many dead letters there are.
     pub async fn dead_letters(&self) -> Result<DeadLetters, OutboxError> {
-        let row = self.link.client.query_one(&self.statements.dead_letter_count, &[]).await?;
-        Ok(DeadLetters { auto: row.try_get(0)?, manual: row.try_get(1)? })
+        let row = self
+            .link
+            .client
+            .query_one(&self.statements.dead_letter_count, &[])
+            .await?;
+        Ok(DeadLetters {
+            auto: row.try_get(0)?,
+            manual: row.try_get(1)?,
+        })
     }
 
     /// What is not published yet.
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, OutboxError> {
         let xmax = position.seen.xmax().to_string();
-        let open: Vec<String> = position.seen.in_progress().iter().map(u64::to_string).collect();
+        let open: Vec<String> = position
+            .seen
+            .in_progress()
+            .iter()
+            .map(u64::to_string)
+            .collect();
         let upto = position.page.as_ref().map(|page| page.upto.to_string());
         let after = position.page.as_ref().map(|page| page.after);
         let parameters: [&(dyn ToSql + Sync); 4] = [&xmax, &open, &upto, &after];
-        let row = self.link.client.query_one(&self.statements.backlog, &parameters).await?;
+        let row = self
+            .link
+            .client
+            .query_one(&self.statements.backlog, &parameters)
+            .await?;
         let oldest: Option<Moment> = row.try_get(1)?;
-        Ok(Backlog { events: row.try_get(0)?, oldest: oldest.map(|moment| moment.0) })
+        Ok(Backlog {
+            events: row.try_get(0)?,
+            oldest: oldest.map(|moment| moment.0),
+        })
     }
 }
 
@@ -191,8 +244,15 @@ async fn settle(
     let upto = position.page.as_ref().map(|page| page.upto.to_string());
     let after = position.page.as_ref().map(|page| page.after);
     let lease_ms = as_ms(lease);
-    let parameters: [&(dyn ToSql + Sync); 7] =
-        [&epoch, &seen, &upto, &after, &standing.batch, &standing.checkpoint_next, &lease_ms];
+    let parameters: [&(dyn ToSql + Sync); 7] = [
+        &epoch,
+        &seen,
+        &upto,
+        &after,
+        &standing.batch,
+        &standing.checkpoint_next,
+        &lease_ms,
+    ];
     Ok(client.execute(&statements.settle, &parameters).await?)
 }
 
@@ -203,15 +263,21 @@ async fn keep_letters(
     letters: Letters<'_>,
 ) -> Result<(), OutboxError> {
     if !letters.released.is_empty() {
-        transaction.execute(&statements.dead_letter_remove, &[&letters.released]).await?;
+        transaction
+            .execute(&statements.dead_letter_remove, &[&letters.released])
+            .await?;
     }
     for (refusal, rows) in letters.refused {
         let (ids, event_ids) = columns(&rows.0);
         let (reason, release) = (refusal.reason.as_str(), refusal.release.as_str());
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&ids, &event_ids, &reason, &release, &refusal.error];
-        transaction.execute(&statements.dead_letter_judge, &parameters).await?;
-        transaction.execute(&statements.dead_letter_add, &parameters).await?;
+        transaction
+            .execute(&statements.dead_letter_judge, &parameters)
+            .await?;
+        transaction
+            .execute(&statements.dead_letter_add, &parameters)
+            .await?;
     }
     Ok(())
 }
@@ -221,9 +287,15 @@ fn columns(rows: &[RowId]) -> (Vec<i64>, Vec<uuid::Uuid>) {
 }
 
 fn fenced_unless(written: bool) -> Result<(), OutboxError> {
-    if written { Ok(()) } else { Err(OutboxError::Fenced) }
+    if written {
+        Ok(())
+    } else {
+        Err(OutboxError::Fenced)
+    }
 }
 
 fn parsed<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T, OutboxError> {
-    text.parse().map_err(|error| OutboxError::WrongShape { reason: format!("outbox.dead_letter: {error}") })
+    text.parse().map_err(|error| OutboxError::WrongShape {
+        reason: format!("outbox.dead_letter: {error}"),
+    })
 }

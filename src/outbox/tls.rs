@@ -35,9 +35,11 @@ pub(super) async fn connector(tls: &Tls) -> Result<MakeRustlsConnect, OutboxErro
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates(certificate).await?;
-            builder.with_client_auth_cert(chain, private_key(key).await?).map_err(|error| {
-                configuration(format!("{} cannot be used: {error}", certificate.display()))
-            })?
+            builder
+                .with_client_auth_cert(chain, private_key(key).await?)
+                .map_err(|error| {
+                    configuration(format!("{} cannot be used: {error}", certificate.display()))
+                })?
         }
     };
     // PostgreSQL 17 demands it when TLS is negotiated without its own preamble; older ones ignore it.
@@ -56,7 +58,10 @@ pub(super) fn advice(error: &tokio_postgres::Error, tls: &Tls) -> Option<String>
             return Some(error.to_string());
         }
         // An I/O error hides what it wraps from `source`.
-        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        cause = match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
             Some(inner) => Some(inner),
             None => error.source(),
         };
@@ -75,7 +80,10 @@ fn certificate_advice(error: &CertificateError, tls: &Tls) -> String {
         Some(file) => file.display().to_string(),
         None => "the system's authorities".to_owned(),
     };
-    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls words the others well")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "rustls words the others well"
+    )]
     match error {
         CertificateError::UnknownIssuer => format!(
             "the server's certificate is not signed by any of {authorities}; name the right file in sslrootcert"
@@ -96,26 +104,37 @@ enum Trust {
     /// Nobody needs to.
     Anyone,
     /// These authorities. A certificate that is in the file itself needs nobody else.
-    These { authorities: Arc<RootCertStore>, pinned: Vec<CertificateDer<'static>> },
+    These {
+        authorities: Arc<RootCertStore>,
+        pinned: Vec<CertificateDer<'static>>,
+    },
 }
 
 async fn trust(tls: &Tls) -> Result<Trust, OutboxError> {
     let file = match (tls.mode, &tls.root) {
         // As libpq: a root certificate turns `require` into `verify-ca`.
-        (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => return Ok(Trust::Anyone),
+        (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => {
+            return Ok(Trust::Anyone);
+        }
         (TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull, Some(file)) => file,
         (TlsMode::VerifyCa | TlsMode::VerifyFull, None) => {
-            return Ok(Trust::These { authorities: system_authorities()?, pinned: Vec::new() });
+            return Ok(Trust::These {
+                authorities: system_authorities()?,
+                pinned: Vec::new(),
+            });
         }
     };
     let pinned = certificates(file).await?;
     let mut authorities = RootCertStore::empty();
     for certificate in &pinned {
-        authorities
-            .add(certificate.clone())
-            .map_err(|error| configuration(format!("{} cannot be used: {error}", file.display())))?;
+        authorities.add(certificate.clone()).map_err(|error| {
+            configuration(format!("{} cannot be used: {error}", file.display()))
+        })?;
     }
-    Ok(Trust::These { authorities: Arc::new(authorities), pinned })
+    Ok(Trust::These {
+        authorities: Arc::new(authorities),
+        pinned,
+    })
 }
 
 /// The system's store, read once: it is large, and changes with the system's packages only.
@@ -151,7 +170,11 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Trust::These { authorities, pinned } = &self.trust else {
+        let Trust::These {
+            authorities,
+            pinned,
+        } = &self.trust
+        else {
             return Ok(ServerCertVerified::assertion());
         };
         let parsed = ParsedCertificate::try_from(certificate)?;
@@ -202,15 +225,23 @@ async fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Outbo
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(configuration(format!("{} holds no certificate in PEM form", file.display()))),
-        Err(error) => Err(configuration(format!("{} is no PEM file: {error}", file.display()))),
+        Ok(_) => Err(configuration(format!(
+            "{} holds no certificate in PEM form",
+            file.display()
+        ))),
+        Err(error) => Err(configuration(format!(
+            "{} is no PEM file: {error}",
+            file.display()
+        ))),
     }
 }
 
 async fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, OutboxError> {
     PrivateKeyDer::from_pem_slice(&read(file).await?).map_err(|_| {
         let file = file.display();
-        configuration(format!("{file} holds no private key in PEM form without a passphrase"))
+        configuration(format!(
+            "{file} holds no private key in PEM form without a passphrase"
+        ))
     })
 }
 

@@ -20,16 +20,16 @@ pub use error::{Disposition, RelayError, Replace};
 
 use crate::config;
 use crate::host;
-use crate::kafka::{Clients, Topics};
+use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::backoff::Backoff;
 use crate::logic::batch::RowId;
 use crate::logic::checkpoint::Halt;
 use crate::logic::event::Timestamp;
 use crate::logic::lease::{Candidate, Claim, Holder, claim};
-use crate::logic::refusal::Refusal;
+use crate::logic::refusal::{Refusal, Release};
 use crate::logic::status::{Circuit, Phase, SourceStatus};
-use crate::metrics::SourceMetrics;
-use crate::outbox::{Seat, Session};
+use crate::metrics::{Recreated, SourceMetrics};
+use crate::outbox::{DeadLetters, Seat, Session};
 
 /// What all sources of a daemon share.
 #[derive(Debug, Clone)]
@@ -100,7 +100,14 @@ impl Relay {
                 Err(error) => error,
             };
             self.metrics.leader.set(0.0);
-            kafka_failures = if error.is_kafka() { kafka_failures + 1 } else { 0 };
+            if let Some(reason) = recreated(&error) {
+                self.metrics.recreated(reason);
+            }
+            kafka_failures = if error.is_kafka() {
+                kafka_failures + 1
+            } else {
+                0
+            };
             let pause = match error.disposition() {
                 Disposition::Again => {
                     warn!(source = %self.source.name, %error, "taking over again");
@@ -166,7 +173,9 @@ impl Relay {
                 claim @ (Claim::Take | Claim::TakeBack) => {
                     self.may_take_back &= claim != Claim::TakeBack;
                     let (me, lease) = (&self.shared.me, self.shared.lease);
-                    let taken = session.take(seat.lease.epoch, &self.source.name, me, lease).await?;
+                    let taken = session
+                        .take(seat.lease.epoch, &self.source.name, me, lease)
+                        .await?;
                     match taken {
                         Some(epoch) => return Ok(Some((seat, epoch))),
                         None => continue,
@@ -188,7 +197,10 @@ impl Relay {
             let (theirs, ours) = (theirs.clone(), ours.clone());
             return Err(RelayError::OtherSource { theirs, ours });
         }
-        let found = (session.identity.system_identifier, session.identity.database_oid);
+        let found = (
+            session.identity.system_identifier,
+            session.identity.database_oid,
+        );
         let expected = (seat.system_identifier, seat.database_oid);
         if found != expected {
             return Err(RelayError::OtherDatabase {
@@ -198,7 +210,9 @@ impl Relay {
             });
         }
         match &self.halted {
-            Some((incarnation, halt)) if *incarnation == seat.incarnation => Err(halt.clone().into()),
+            Some((incarnation, halt)) if *incarnation == seat.incarnation => {
+                Err(halt.clone().into())
+            }
             _ => Ok(()),
         }
     }
@@ -225,6 +239,13 @@ impl Relay {
             status.leader = leader.map(|leader| leader.instance.clone());
             status.last_error = None;
         });
+    }
+
+    fn count_letters(&self, letters: DeadLetters) {
+        self.metrics
+            .dead_letters(Release::Auto, u64::try_from(letters.auto).unwrap_or(0));
+        self.metrics
+            .dead_letters(Release::Manual, u64::try_from(letters.manual).unwrap_or(0));
     }
 
     /// Notes that released letters were refused again.
@@ -255,7 +276,9 @@ impl Relay {
         if !repeated {
             let (source, pause_ms) = (&self.source.name, pause.as_millis());
             match phase {
-                Phase::Stopped => error!(%source, error = %text, "source stopped until this is mended"),
+                Phase::Stopped => {
+                    error!(%source, error = %text, "source stopped until this is mended")
+                }
                 Phase::Connecting
                 | Phase::Standby
                 | Phase::TakingOver
@@ -267,6 +290,21 @@ impl Relay {
             status.phase = phase;
             status.last_error = Some((now().as_seconds(), text));
         });
+    }
+}
+
+/// Whether an error costs the producer, and under which name.
+fn recreated(error: &RelayError) -> Option<Recreated> {
+    match error {
+        RelayError::Replace(Replace::SlowCommit) => Some(Recreated::SlowCommit),
+        RelayError::Replace(Replace::Refused) => Some(Recreated::Refused),
+        RelayError::Kafka(KafkaError::Fenced(_)) => Some(Recreated::Fenced),
+        RelayError::Kafka(_) => Some(Recreated::Error),
+        RelayError::Outbox(_)
+        | RelayError::Halt(_)
+        | RelayError::OtherSource { .. }
+        | RelayError::OtherDatabase { .. }
+        | RelayError::DeadLetterLimit { .. } => None,
     }
 }
 
@@ -288,7 +326,9 @@ impl Drop for Leading {
 
 /// The wall clock.
 fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 

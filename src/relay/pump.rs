@@ -135,7 +135,13 @@ impl<'a> Pump<'a> {
             dead_letters,
             pace: Pace::new(relay.source.batch.linger, doorbell, at),
             armed: false,
-            due: Due { settle: at, beat: at, count: at, rotate: at, release: relay.release_after },
+            due: Due {
+                settle: at,
+                beat: at,
+                count: at,
+                rotate: at,
+                release: relay.release_after,
+            },
             published_since: (at, 0),
             relay,
             session,
@@ -152,7 +158,11 @@ impl<'a> Pump<'a> {
         let ended = self.pump(stop).await;
         if self.unsettled && !self.session.is_closed() {
             let lease = self.relay.shared.lease;
-            if let Err(error) = self.session.settle(self.held.epoch, &self.standing, lease).await {
+            if let Err(error) = self
+                .session
+                .settle(self.held.epoch, &self.standing, lease)
+                .await
+            {
                 debug!(%error, "the last settlement failed; the next take-over reads it back");
             }
         }
@@ -246,16 +256,29 @@ impl<'a> Pump<'a> {
             self.session.disarm().await?;
             self.armed = false;
         }
-        let Read { events, position, unflushed, at, .. } = read;
+        let Read {
+            events,
+            position,
+            unflushed,
+            at,
+            ..
+        } = read;
         self.position = position.clone();
         self.opened = at.or(self.opened);
-        let until = if position.page.is_none() { self.opened } else { self.until };
+        let until = if position.page.is_none() {
+            self.opened
+        } else {
+            self.until
+        };
         let names: HashSet<&str> = events.iter().map(|event| event.topic.as_str()).collect();
         let topics = self.relay.shared.topics.look(names).await?;
         let mut blocked = std::mem::take(&mut self.blocked);
         let mut batch = self.plan_batch(&self.ahead, &topics, events, &mut blocked);
         self.blocked = blocked;
-        self.relay.metrics.duplicates_suppressed.increment(batch.suppressed as u64);
+        self.relay
+            .metrics
+            .duplicates_suppressed
+            .increment(batch.suppressed as u64);
         self.check_dead_letter_limit(batch.refused.len())?;
         let beat = until.is_some() && began >= self.due.beat;
         if let Some(until) = until.filter(|_| beat) {
@@ -272,7 +295,13 @@ impl<'a> Pump<'a> {
         if let Some(lsn) = unflushed {
             self.make_durable(&lsn, began).await?;
         }
-        Ok(Planned { batch, released: Vec::new(), beat, position, until })
+        Ok(Planned {
+            batch,
+            released: Vec::new(),
+            beat,
+            position,
+            until,
+        })
     }
 
     /// Waits until no crash of the database can undo what was read: an event of a transaction that
@@ -299,7 +328,13 @@ impl<'a> Pump<'a> {
 
     /// Hands a transaction to Kafka, or notes that there was nothing to say.
     fn start(&mut self, planned: Planned) -> Option<InFlight> {
-        let Planned { batch, released, beat, position, until } = planned;
+        let Planned {
+            batch,
+            released,
+            beat,
+            position,
+            until,
+        } = planned;
         if batch.is_empty() && !beat {
             // Not worth a write of its own, which would move the snapshot again; the next renewal takes it along.
             self.standing.position = position;
@@ -314,7 +349,11 @@ impl<'a> Pump<'a> {
             self.relay.metrics.refused(refusal.reason);
         }
         // A letter's row has been passed long ago; its number among the letters tells it.
-        let rows = if released.is_empty() { batch.rows.as_slice() } else { &[] };
+        let rows = if released.is_empty() {
+            batch.rows.as_slice()
+        } else {
+            &[]
+        };
         let checkpoint = Checkpoint {
             v: checkpoint::VERSION,
             incarnation: self.incarnation.clone(),
@@ -327,8 +366,11 @@ impl<'a> Pump<'a> {
             released: released.clone(),
         };
         let bytes = batch.records.iter().map(Record::size_bytes).sum();
-        let standing =
-            Standing { position, batch: checkpoint.batch, checkpoint_next: self.standing.checkpoint_next };
+        let standing = Standing {
+            position,
+            batch: checkpoint.batch,
+            checkpoint_next: self.standing.checkpoint_next,
+        };
         let record = Record {
             topic: self.checkpoint_topic.clone(),
             partition: Some(0),
@@ -343,7 +385,15 @@ impl<'a> Pump<'a> {
             checkpoint: record,
             deadline: self.held.until,
         });
-        Some(InFlight { pending, rows: batch.rows, refused, released, standing, until, bytes })
+        Some(InFlight {
+            pending,
+            rows: batch.rows,
+            refused,
+            released,
+            standing,
+            until,
+            bytes,
+        })
     }
 
     async fn finish(&mut self, mut in_flight: InFlight) -> Result<(), RelayError> {
@@ -360,9 +410,9 @@ impl<'a> Pump<'a> {
                     self.relay.released_again();
                 }
                 let rows = &in_flight.rows;
-                let known = records.into_iter().filter_map(|(index, refusal)| {
-                    rows.get(index).map(|row| (row.id, refusal))
-                });
+                let known = records
+                    .into_iter()
+                    .filter_map(|(index, refusal)| rows.get(index).map(|row| (row.id, refusal)));
                 self.relay.refused.extend(known);
                 for (topic, state) in topics {
                     self.relay.shared.topics.learn(&topic, state);
@@ -381,7 +431,15 @@ impl<'a> Pump<'a> {
         in_flight: InFlight,
         committed: Committed,
     ) -> Result<(), RelayError> {
-        let InFlight { rows, refused, released, mut standing, until, bytes, .. } = in_flight;
+        let InFlight {
+            rows,
+            refused,
+            released,
+            mut standing,
+            until,
+            bytes,
+            ..
+        } = in_flight;
         standing.checkpoint_next = committed.checkpoint_offset + 2;
         self.standing = standing;
         self.until = self.until.max(until);
@@ -400,26 +458,38 @@ impl<'a> Pump<'a> {
         if released.is_empty() {
             let at = now().as_seconds();
             for row in &rows {
-                metrics.insert_to_publish.record((at - row.created_at.as_seconds()).max(0.0));
+                metrics
+                    .insert_to_publish
+                    .record((at - row.created_at.as_seconds()).max(0.0));
             }
         }
         if !refused.is_empty() || !released.is_empty() {
-            self.settle_letters(Letters { refused: &refused, released: &released }).await?;
+            self.settle_letters(Letters {
+                refused: &refused,
+                released: &released,
+            })
+            .await?;
         }
-        if committed.keep { Ok(()) } else { Err(RelayError::Replace(Replace::SlowCommit)) }
+        if committed.keep {
+            Ok(())
+        } else {
+            Err(RelayError::Replace(Replace::SlowCommit))
+        }
     }
 
     /// Settles at once which letters came and went, so that they and the position agree.
     async fn settle_letters(&mut self, letters: Letters<'_>) -> Result<(), RelayError> {
         let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
-        self.session.settle_letters(epoch, &self.standing, letters, lease).await?;
+        self.session
+            .settle_letters(epoch, &self.standing, letters, lease)
+            .await?;
         self.unsettled = false;
         for row in letters.refused.iter().flat_map(|(_, rows)| &rows.0) {
             self.relay.refused.remove(row);
         }
         let letters = self.session.dead_letters().await?;
         self.dead_letters = letters.total();
-        self.relay.metrics.dead_letters(&letters);
+        self.relay.count_letters(letters);
         Ok(())
     }
 
@@ -429,25 +499,49 @@ impl<'a> Pump<'a> {
         let names = self.blocked.topics.keys().map(String::as_str).collect();
         let mut topics = self.relay.shared.topics.look(names).await?;
         let in_order = self.relay.source.on_refused == OnRefused::BlockKey;
-        let usable: Vec<String> =
-            topics.iter().filter(|(_, state)| **state == TopicState::Usable).map(|(name, _)| name.clone()).collect();
-        let due = self.session.due_letters(&usable, in_order, self.limits()).await?;
+        let usable: Vec<String> = topics
+            .iter()
+            .filter(|(_, state)| **state == TopicState::Usable)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let due = self
+            .session
+            .due_letters(&usable, in_order, self.limits())
+            .await?;
         if due.events.is_empty() {
             self.blocked = self.session.blocked(in_order).await?;
             self.due.release = Instant::now().max(self.relay.release_after) + RELEASE;
             return Ok(());
         }
-        let names = due.events.iter().map(|event| event.topic.as_str()).collect();
+        let names = due
+            .events
+            .iter()
+            .map(|event| event.topic.as_str())
+            .collect();
         topics.extend(self.relay.shared.topics.look(names).await?);
         let ids = due.events.iter().map(|event| (event.id, event.event_id));
         let seqs: HashMap<RowId, i64> = ids.zip(due.seqs.iter().copied()).collect();
-        let mut batch =
-            self.plan_batch(&HashSet::new(), &topics, due.events, &mut Blocked::default());
+        let mut batch = self.plan_batch(
+            &HashSet::new(),
+            &topics,
+            due.events,
+            &mut Blocked::default(),
+        );
         // Their sagas heard of them when their turn came first.
         batch.sagas.clear();
-        let released = batch.rows.iter().filter_map(|row| seqs.get(&row.id).copied()).collect();
+        let released = batch
+            .rows
+            .iter()
+            .filter_map(|row| seqs.get(&row.id).copied())
+            .collect();
         let (position, until) = (self.standing.position.clone(), self.until);
-        if let Some(in_flight) = self.start(Planned { batch, released, beat: false, position, until }) {
+        if let Some(in_flight) = self.start(Planned {
+            batch,
+            released,
+            beat: false,
+            position,
+            until,
+        }) {
             self.finish(in_flight).await?;
             self.relay.release_backoff.reset();
         }
@@ -475,12 +569,19 @@ impl<'a> Pump<'a> {
 
     fn limits(&self) -> Limits {
         let batch = self.relay.source.batch;
-        Limits { events: batch.events, bytes: batch.bytes }
+        Limits {
+            events: batch.events,
+            bytes: batch.bytes,
+        }
     }
 
     fn next_chore(&self) -> Instant {
         let renew = self.held.renew_at(self.relay.shared.lease);
-        let settle = if self.unsettled { self.due.settle } else { renew };
+        let settle = if self.unsettled {
+            self.due.settle
+        } else {
+            renew
+        };
         renew.min(settle).min(self.due.count).min(self.due.rotate)
     }
 
@@ -489,7 +590,9 @@ impl<'a> Pump<'a> {
         let at = Instant::now();
         let lease = self.relay.shared.lease;
         if (self.unsettled && at >= self.due.settle) || at >= self.held.renew_at(lease) {
-            self.session.settle(self.held.epoch, &self.standing, lease).await?;
+            self.session
+                .settle(self.held.epoch, &self.standing, lease)
+                .await?;
             self.held.renew(at, lease);
             self.unsettled = false;
             self.due.settle = at + SETTLE;
@@ -506,7 +609,10 @@ impl<'a> Pump<'a> {
         if at >= self.due.rotate {
             let ring = self.session.rotate().await?;
             #[expect(clippy::cast_precision_loss, reason = "there are four")]
-            self.relay.metrics.ring_slots_used.set(ring.slots_used() as f64);
+            self.relay
+                .metrics
+                .ring_slots_used
+                .set(ring.slots_used() as f64);
             self.due.rotate = at + ROTATE;
         }
         Ok(())
@@ -516,15 +622,17 @@ impl<'a> Pump<'a> {
         let backlog = self.session.backlog(&self.standing.position).await?;
         let letters = self.session.dead_letters().await?;
         self.dead_letters = letters.total();
-        self.relay.metrics.backlog(&backlog);
-        self.relay.metrics.dead_letters(&letters);
-        let (since, events) = self.published_since;
+        let events = u64::try_from(backlog.events).unwrap_or(0);
+        let oldest = backlog.oldest.map(Timestamp::as_seconds);
+        self.relay.metrics.backlog(events, oldest);
+        self.relay.count_letters(letters);
+        let (since, published) = self.published_since;
         self.published_since = (at, 0);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = events as f64 / at.duration_since(since).as_secs_f64().max(0.001);
+        let rate = published as f64 / at.duration_since(since).as_secs_f64().max(0.001);
         self.relay.status.send_modify(|status| {
-            status.backlog_events = u64::try_from(backlog.events).unwrap_or(0);
-            status.oldest_unpublished_at = backlog.oldest.map(Timestamp::as_seconds);
+            status.backlog_events = events;
+            status.oldest_unpublished_at = oldest;
             status.dead_letters = self.dead_letters;
             status.events_per_second = rate;
         });

@@ -31,20 +31,30 @@ impl Relay {
             status.leader = Some(self.shared.me.instance.clone());
         });
         let incarnation = incarnation(&seat);
-        let (publisher, standing, until) = match self.take_over(&mut session, epoch, &incarnation).await {
-            Ok(taken) => taken,
-            Err(error) => {
-                if let RelayError::Halt(halt) = &error {
-                    self.halted = Some((seat.incarnation, halt.clone()));
+        let (publisher, standing, until) =
+            match self.take_over(&mut session, epoch, &incarnation).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    if let RelayError::Halt(halt) = &error {
+                        self.halted = Some((seat.incarnation, halt.clone()));
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
-        };
+            };
         self.halted = None;
         self.circuit(Circuit::Closed);
         info!(source = %self.source.name, epoch, batch = standing.batch, "leading");
         self.metrics.leader.set(1.0);
-        let pump = Pump::new(self, session, publisher, epoch, incarnation, standing, until).await?;
+        let pump = Pump::new(
+            self,
+            session,
+            publisher,
+            epoch,
+            incarnation,
+            standing,
+            until,
+        )
+        .await?;
         let ended = pump.run(stop).await;
         self.metrics.leader.set(0.0);
         ended
@@ -65,7 +75,8 @@ impl Relay {
         let publisher = keep(session, epoch, lease, async {
             self.ensure_topics(&checkpoints).await?;
             let id = format!("{}/{}", clients.prefix(), self.source.name);
-            Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes()).await?)
+            let queue = self.metrics.queue_messages.clone();
+            Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes(), queue).await?)
         });
         let publisher = publisher.await?;
         let mut standing = session.standing(epoch).await?;
@@ -79,8 +90,12 @@ impl Relay {
         };
         let mut reconcile = Reconcile::new(settled, log.ends)?;
         let mut until = None;
-        while let Some(record) = keep(session, epoch, lease, async { Ok(log.next().await?) }).await? {
-            let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else { continue };
+        while let Some(record) =
+            keep(session, epoch, lease, async { Ok(log.next().await?) }).await?
+        {
+            let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
+                continue;
+            };
             let next = record.offset + CHECKPOINT_OFFSETS;
             let lost = session.absorb(epoch, &checkpoint, next).await?;
             debug!(source = %self.source.name, batch = checkpoint.batch, "found a published batch");
@@ -100,7 +115,11 @@ impl Relay {
     }
 
     pub(super) fn checkpoint_topic(&self) -> String {
-        format!("{}.checkpoints.{}", self.shared.clients.prefix(), self.source.name)
+        format!(
+            "{}.checkpoints.{}",
+            self.shared.clients.prefix(),
+            self.source.name
+        )
     }
 
     pub(super) fn saga_topic(&self) -> String {
@@ -114,12 +133,19 @@ impl Relay {
             ("retention.ms", "604800000"),
             ("retention.bytes", "1073741824"),
         ];
-        let checkpoints = CreatedTopic { name: checkpoints, partitions: 1, config: &retention };
+        let checkpoints = CreatedTopic {
+            name: checkpoints,
+            partitions: 1,
+            config: &retention,
+        };
         topics.ensure(&checkpoints).await?;
         let sagas = CreatedTopic {
             name: &self.saga_topic(),
             partitions: 12,
-            config: &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "2592000000")],
+            config: &[
+                ("message.timestamp.type", "LogAppendTime"),
+                ("retention.ms", "2592000000"),
+            ],
         };
         Ok(topics.ensure(&sagas).await?)
     }
@@ -127,7 +153,10 @@ impl Relay {
 
 /// Which database the events come from: its cluster, its place there, and the schema's own mark.
 fn incarnation(seat: &Seat) -> String {
-    format!("{}/{}/{}", seat.system_identifier, seat.database_oid, seat.incarnation)
+    format!(
+        "{}/{}/{}",
+        seat.system_identifier, seat.database_oid, seat.incarnation
+    )
 }
 
 /// Waits for Kafka while the lease is kept alive.

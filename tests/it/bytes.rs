@@ -20,7 +20,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
@@ -33,13 +36,18 @@ impl Dice {
 fn every_record_is_what_its_row_says() {
     let (kafka, postgres) = (kafka(), postgres(16));
     let prefix = unique("bytes");
-    let topics: Vec<String> = (0..3).map(|_| topic(kafka, "bytes", PARTITIONS, &[])).collect();
+    let topics: Vec<String> = (0..3)
+        .map(|_| topic(kafka, "bytes", PARTITIONS, &[]))
+        .collect();
     let services = ["shop", "kitchen"].map(|name| Service::install(postgres, name));
     let daemon = daemon(kafka, &prefix, &services.iter().collect::<Vec<_>>());
     for (seed, service) in (1..).zip(&services) {
         block_on(write(service, &topics, seed));
     }
-    let committed: i64 = services.iter().map(|s| s.number("select count(*) from outbox.event")).sum();
+    let committed: i64 = services
+        .iter()
+        .map(|s| s.number("select count(*) from outbox.event"))
+        .sum();
     assert!(committed > 4000, "{committed}");
     daemon.wait_metrics("all to be published", |metrics| {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -79,21 +87,39 @@ async fn write(service: &Service<'_>, topics: &[String], seed: u64) {
     }
 }
 
-async fn insert(client: &tokio_postgres::Transaction<'_>, dice: &mut Dice, topics: &[String], n: u64) {
+async fn insert(
+    client: &tokio_postgres::Transaction<'_>,
+    dice: &mut Dice,
+    topics: &[String],
+    n: u64,
+) {
     let some = |dice: &mut Dice, sides, text: String| dice.one_in(sides).then_some(text);
     let topic = &topics[usize::try_from(dice.roll(3)).unwrap()];
     let key = (!dice.one_in(20)).then(|| format!("schlüssel-{}", dice.roll(KEYS)));
     let large = dice.one_in(400);
-    let (payload, bytes, content_type): (Option<String>, Option<Vec<u8>>, Option<&str>) = match dice.roll(10) {
-        0 => (None, None, None),
-        1 => (None, Some((0..=255).collect()), None),
-        2 => (None, Some(vec![]), Some("application/avro")),
-        3 => (Some("not json \u{1F980} at all".into()), None, Some("text/plain")),
-        4 => (Some(String::new()), None, Some("text/plain")),
-        5 => (Some("  [ 1,\t\"\u{e4}\\u0000\" ] \n".into()), None, Some("application/vnd.x+json; charset=utf-8")),
-        _ if large => (Some(format!("\"{}\"", "x".repeat(900_000))), None, None),
-        _ => (Some(format!("{{\"n\": {n}, \"t\": \"\u{1F600} ж\"}}")), None, None),
-    };
+    let (payload, bytes, content_type): (Option<String>, Option<Vec<u8>>, Option<&str>) =
+        match dice.roll(10) {
+            0 => (None, None, None),
+            1 => (None, Some((0..=255).collect()), None),
+            2 => (None, Some(vec![]), Some("application/avro")),
+            3 => (
+                Some("not json \u{1F980} at all".into()),
+                None,
+                Some("text/plain"),
+            ),
+            4 => (Some(String::new()), None, Some("text/plain")),
+            5 => (
+                Some("  [ 1,\t\"\u{e4}\\u0000\" ] \n".into()),
+                None,
+                Some("application/vnd.x+json; charset=utf-8"),
+            ),
+            _ if large => (Some(format!("\"{}\"", "x".repeat(900_000))), None, None),
+            _ => (
+                Some(format!("{{\"n\": {n}, \"t\": \"\u{1F600} ж\"}}")),
+                None,
+                None,
+            ),
+        };
     let headers = match dice.roll(4) {
         0 => Some(serde_json::json!({"tenant": "t-1", "Привет": "мир", "empty": ""})),
         1 => Some(serde_json::json!({})),
@@ -101,10 +127,18 @@ async fn insert(client: &tokio_postgres::Transaction<'_>, dice: &mut Dice, topic
     };
     let kind = ["event", "command", "reply", "document"][usize::try_from(dice.roll(4)).unwrap()];
     let kind = (!dice.one_in(3)).then_some(kind);
-    let saga = dice.one_in(2).then(|| ("create-order", format!("o-{}", dice.roll(50))));
-    let state = saga.as_ref().and_then(|_| some(dice, 2, "APPROVAL_PENDING".into()));
-    let outcome = saga.as_ref().and_then(|_| some(dice, 5, "completed".into()));
-    let step = saga.as_ref().and_then(|_| some(dice, 2, "create-ticket".into()));
+    let saga = dice
+        .one_in(2)
+        .then(|| ("create-order", format!("o-{}", dice.roll(50))));
+    let state = saga
+        .as_ref()
+        .and_then(|_| some(dice, 2, "APPROVAL_PENDING".into()));
+    let outcome = saga
+        .as_ref()
+        .and_then(|_| some(dice, 5, "completed".into()));
+    let step = saga
+        .as_ref()
+        .and_then(|_| some(dice, 2, "create-ticket".into()));
     client
         .execute(
             "insert into outbox.event (topic, key, event_type, kind, payload, payload_bytes, content_type, headers, \
@@ -159,8 +193,11 @@ fn text(row: &Row, column: &str) -> Option<String> {
 
 fn compare_events(service: &Service<'_>, rows: &[Row], messages: &[Message]) {
     let ours = |message: &&Message| header(message, "ce_source") == Some(service.name.as_str());
-    let by_id: BTreeMap<&str, &Message> =
-        messages.iter().filter(ours).map(|message| (header(message, "ce_id").unwrap(), message)).collect();
+    let by_id: BTreeMap<&str, &Message> = messages
+        .iter()
+        .filter(ours)
+        .map(|message| (header(message, "ce_id").unwrap(), message))
+        .collect();
     assert_eq!(by_id.len(), rows.len());
     let mut last: BTreeMap<(String, Option<String>), (i64, &str)> = BTreeMap::new();
     for row in rows {
@@ -169,7 +206,9 @@ fn compare_events(service: &Service<'_>, rows: &[Row], messages: &[Message]) {
         compare_event(service, row, message);
         if let Some(key) = text(row, "key") {
             let place = (message.topic.clone(), Some(key));
-            if let Some((offset, before)) = last.insert(place, (message.offset, header(message, "ce_id").unwrap())) {
+            if let Some((offset, before)) =
+                last.insert(place, (message.offset, header(message, "ce_id").unwrap()))
+            {
                 assert!(offset < message.offset, "{before} and {id} changed places");
             }
         }
@@ -177,13 +216,15 @@ fn compare_events(service: &Service<'_>, rows: &[Row], messages: &[Message]) {
 }
 
 fn compare_event(service: &Service<'_>, row: &Row, message: &Message) {
-    let (payload, bytes): (Option<String>, Option<Vec<u8>>) = (row.get("payload"), row.get("payload_bytes"));
+    let (payload, bytes): (Option<String>, Option<Vec<u8>>) =
+        (row.get("payload"), row.get("payload_bytes"));
     let natural = match (&payload, &bytes) {
         (Some(_), _) => Some("application/json"),
         (None, Some(_)) => Some("application/octet-stream"),
         (None, None) => None,
     };
-    let content_type = natural.map(|natural| text(row, "content_type").unwrap_or_else(|| natural.to_owned()));
+    let content_type =
+        natural.map(|natural| text(row, "content_type").unwrap_or_else(|| natural.to_owned()));
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
         expected.extend(value.map(|value| (name.to_owned(), value)));
@@ -212,17 +253,27 @@ fn compare_event(service: &Service<'_>, row: &Row, message: &Message) {
         add(name, text(row, column));
     }
     let own: Option<serde_json::Value> = row.get("headers");
-    let own = own.map(|own| own.as_object().unwrap().clone()).unwrap_or_default();
+    let own = own
+        .map(|own| own.as_object().unwrap().clone())
+        .unwrap_or_default();
     let found: Vec<(String, String)> = message
         .headers
         .iter()
-        .map(|(name, value)| (name.clone(), String::from_utf8(value.clone().unwrap()).unwrap()))
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                String::from_utf8(value.clone().unwrap()).unwrap(),
+            )
+        })
         .collect();
     let (head, tail) = found.split_at(expected.len().min(found.len()));
     assert_eq!(head, expected);
     let mut tail = tail.to_vec();
     tail.sort();
-    let mut own: Vec<_> = own.into_iter().map(|(name, value)| (name, value.as_str().unwrap().to_owned())).collect();
+    let mut own: Vec<_> = own
+        .into_iter()
+        .map(|(name, value)| (name, value.as_str().unwrap().to_owned()))
+        .collect();
     own.sort();
     assert_eq!(tail, own);
     assert_eq!(message.topic, text(row, "topic").unwrap());
@@ -240,12 +291,17 @@ fn compare_sagas(service: &Service<'_>, rows: &[Row], messages: &[Message]) {
     for message in messages {
         let value = String::from_utf8(message.value.clone().unwrap()).unwrap();
         if value.contains(&marker) {
-            found.entry(message.key.clone().unwrap()).or_default().push(message);
+            found
+                .entry(message.key.clone().unwrap())
+                .or_default()
+                .push(message);
         }
     }
     let mut expected: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
     for row in rows {
-        let Some(saga_id) = text(row, "saga_id") else { continue };
+        let Some(saga_id) = text(row, "saga_id") else {
+            continue;
+        };
         let json = |column: &str| serde_json::to_string(&text(row, column)).unwrap();
         let value = format!(
             r#"{{"v":1,"saga_type":{},"saga_id":{},"user":{},"state":{},"outcome":{},"step":{},"status":{},"event_type":{},"event_id":{},"source":"{}","at":{}}}"#,
@@ -261,17 +317,29 @@ fn compare_sagas(service: &Service<'_>, rows: &[Row], messages: &[Message]) {
             service.name,
             json("at"),
         );
-        expected.entry(saga_id.into_bytes()).or_default().push(value);
+        expected
+            .entry(saga_id.into_bytes())
+            .or_default()
+            .push(value);
     }
     assert!(expected.len() > 40);
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>()
+    );
     for (saga_id, values) in &expected {
         let messages = &found[saga_id];
-        let seen: Vec<_> =
-            messages.iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap()).collect();
+        let seen: Vec<_> = messages
+            .iter()
+            .map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap())
+            .collect();
         // A transaction's events of one saga may have several keys, so their order is that of the ids.
         assert_eq!(&seen, values);
-        assert!(messages.iter().all(|m| m.partition == murmur::partition(saga_id, SAGA_PARTITIONS)));
+        assert!(
+            messages
+                .iter()
+                .all(|m| m.partition == murmur::partition(saga_id, SAGA_PARTITIONS))
+        );
     }
 }
 
@@ -289,13 +357,17 @@ fn every_partition_of_the_saga_topic_hears_how_far_a_source_is_published() {
     daemon.wait_ready();
     let sagas = format!("{prefix}.sagas");
     let heard = || {
-        let messages = consumer::read_all_within(Duration::from_secs(20), &kafka.bootstrap(), &[&sagas]);
+        let messages =
+            consumer::read_all_within(Duration::from_secs(20), &kafka.bootstrap(), &[&sagas]);
         let mut partitions: Vec<_> = messages
             .iter()
             .filter(|message| {
-                let value: serde_json::Value = serde_json::from_slice(message.value.as_ref().unwrap()).unwrap();
+                let value: serde_json::Value =
+                    serde_json::from_slice(message.value.as_ref().unwrap()).unwrap();
                 let until = value["published_until"].as_str().unwrap();
-                message.key.is_none() && value["source"] == service.name.as_str() && until.ends_with('Z')
+                message.key.is_none()
+                    && value["source"] == service.name.as_str()
+                    && until.ends_with('Z')
             })
             .map(|message| message.partition)
             .collect();
@@ -303,5 +375,7 @@ fn every_partition_of_the_saga_topic_hears_how_far_a_source_is_published() {
         partitions.dedup();
         partitions.len()
     };
-    crate::support::wait_until("a beat in all partitions", Duration::from_secs(30), || heard() == 12);
+    crate::support::wait_until("a beat in all partitions", Duration::from_secs(30), || {
+        heard() == 12
+    });
 }

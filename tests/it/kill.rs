@@ -43,7 +43,8 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
             daemon.wait_metrics("the daemon to publish", |metrics| {
                 metrics.sum("outboxd_events_published_total") > 50.0
             });
-            unsettled += usize::from(daemon.metrics().sum("outboxd_duplicates_suppressed_total") > 0.0);
+            unsettled +=
+                usize::from(daemon.metrics().sum("outboxd_duplicates_suppressed_total") > 0.0);
             daemon.kill();
             daemon.start_again();
         }
@@ -52,15 +53,24 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
         });
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(commits.load(Ordering::Relaxed) > 1000, "{commits:?} commits prove little");
-    assert!(unsettled >= UNSETTLED, "only {unsettled} kills came between a commit and its settlement");
+    assert!(
+        commits.load(Ordering::Relaxed) > 1000,
+        "{commits:?} commits prove little"
+    );
+    assert!(
+        unsettled >= UNSETTLED,
+        "only {unsettled} kills came between a commit and its settlement"
+    );
 
-    let expected: Vec<BTreeMap<String, i64>> = services.iter().map(|s| block_on(versions(s))).collect();
+    let expected: Vec<BTreeMap<String, i64>> =
+        services.iter().map(|s| block_on(versions(s))).collect();
     let total: i64 = expected.iter().flat_map(BTreeMap::values).sum();
     let read = || consumer::read_all(&kafka.bootstrap(), &[&topic]);
-    wait_until("all events to be published", Duration::from_secs(60), || {
-        read().len() >= usize::try_from(total).unwrap()
-    });
+    wait_until(
+        "all events to be published",
+        Duration::from_secs(60),
+        || read().len() >= usize::try_from(total).unwrap(),
+    );
     // Two seconds of an idle relay: what it would send twice is sent by then.
     daemon.wait_ready();
     let messages = read();
@@ -94,12 +104,17 @@ pub(crate) async fn write(
     let mut client = service.connect().await;
     let mut n = writer;
     while !stop.load(Ordering::Relaxed) {
-        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        n = n
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let die = |shift: u32, sides: u64| (n >> shift) % sides;
         let nap = |shift, most| tokio::time::sleep(Duration::from_millis(die(shift, most)));
         let key = format!("k-{}", die(33, KEYS));
         let mut transaction = client.transaction().await.unwrap();
-        transaction.execute("insert into audit default values", &[]).await.unwrap();
+        transaction
+            .execute("insert into audit default values", &[])
+            .await
+            .unwrap();
         nap(20, 8).await;
         let rows = i64::try_from(1 + die(40, 3)).unwrap();
         if die(45, 4) == 0 {
@@ -143,7 +158,10 @@ async fn bystander(service: &Service<'_>, stop: &AtomicBool) {
     let mut client = service.connect().await;
     while !stop.load(Ordering::Relaxed) {
         let transaction = client.transaction().await.unwrap();
-        transaction.execute("insert into audit default values", &[]).await.unwrap();
+        transaction
+            .execute("insert into audit default values", &[])
+            .await
+            .unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -155,19 +173,34 @@ async fn bystander(service: &Service<'_>, stop: &AtomicBool) {
 /// How often each key was bumped by transactions that committed.
 pub(crate) async fn versions(service: &Service<'_>) -> BTreeMap<String, i64> {
     let client = service.connect_as("postgres").await;
-    let rows = client.query("select key, version from aggregate", &[]).await.unwrap();
+    let rows = client
+        .query("select key, version from aggregate", &[])
+        .await
+        .unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 /// What is wrong with the events of a source: each key must show 1, 2, 3 … up to its version, in one partition.
-pub(crate) fn verdict(service: &Service<'_>, expected: &BTreeMap<String, i64>, messages: &[Message]) -> Vec<String> {
-    let source = (String::from("ce_source"), Some(service.name.clone().into_bytes()));
+pub(crate) fn verdict(
+    service: &Service<'_>,
+    expected: &BTreeMap<String, i64>,
+    messages: &[Message],
+) -> Vec<String> {
+    let source = (
+        String::from("ce_source"),
+        Some(service.name.clone().into_bytes()),
+    );
     let mut seen: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for message in messages.iter().filter(|message| message.headers.contains(&source)) {
+    for message in messages
+        .iter()
+        .filter(|message| message.headers.contains(&source))
+    {
         let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
         let key = text(&message.key);
         assert_eq!(message.partition, murmur::partition(key.as_bytes(), 4));
-        seen.entry(key).or_default().push(text(&message.value).parse().unwrap());
+        seen.entry(key)
+            .or_default()
+            .push(text(&message.value).parse().unwrap());
     }
     let mut faults = Vec::new();
     for (key, version) in expected {
@@ -176,12 +209,19 @@ pub(crate) fn verdict(service: &Service<'_>, expected: &BTreeMap<String, i64>, m
         sorted.sort_unstable();
         sorted.dedup();
         let doubled = seen.len() - sorted.len();
-        let lost = usize::try_from(*version).unwrap().saturating_sub(sorted.len());
+        let lost = usize::try_from(*version)
+            .unwrap()
+            .saturating_sub(sorted.len());
         let reordered = seen.windows(2).filter(|pair| pair[0] > pair[1]).count();
         if doubled + lost + reordered > 0 || seen.len() != usize::try_from(*version).unwrap() {
-            faults.push(format!("{key}: {lost} lost, {doubled} doubled, {reordered} reordered: {seen:?}"));
+            faults.push(format!(
+                "{key}: {lost} lost, {doubled} doubled, {reordered} reordered: {seen:?}"
+            ));
         }
     }
-    faults.extend(seen.into_keys().map(|key| format!("{key}: never committed")));
+    faults.extend(
+        seen.into_keys()
+            .map(|key| format!("{key}: never committed")),
+    );
     faults
 }

@@ -11,7 +11,6 @@
 mod support;
 
 mod bytes;
-mod install;
 mod kill;
 mod murmur;
 mod world;

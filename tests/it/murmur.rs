@@ -36,7 +36,10 @@ fn hashes_are_those_of_the_java_client() {
         ("foobar", -790_332_482),
         ("a-little-bit-long-string", -985_981_536),
         ("a-little-bit-longer-string", -1_486_304_829),
-        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        (
+            "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+            -58_897_971,
+        ),
     ];
     for (key, hash) in known {
         assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");

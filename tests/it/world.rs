@@ -33,7 +33,12 @@ impl<'a> Service<'a> {
         );
         let installed = Command::new(OUTBOXD)
             .args(["sql", "install", "--url", &postgres.url("postgres", &name)])
-            .args(["--relay-role", &format!("{name}_relay"), "--app-role", &format!("{name}_app")])
+            .args([
+                "--relay-role",
+                &format!("{name}_relay"),
+                "--app-role",
+                &format!("{name}_app"),
+            ])
             .args(arguments)
             .output()
             .unwrap();
@@ -43,7 +48,11 @@ impl<'a> Service<'a> {
 
     /// Its block of the configuration, with further lines.
     pub(crate) fn block(&self, lines: &str) -> String {
-        let (name, url) = (&self.name, self.postgres.url(&format!("{}_relay", self.name), &self.name));
+        let (name, url) = (
+            &self.name,
+            self.postgres
+                .url(&format!("{}_relay", self.name), &self.name),
+        );
         format!("[sources.{name}]\nurl = \"{url}\"\n{lines}\n")
     }
 
@@ -55,8 +64,13 @@ impl<'a> Service<'a> {
     /// A session of somebody else, such as `postgres`.
     pub(crate) async fn connect_as(&self, role: &str) -> tokio_postgres::Client {
         let url = self.postgres.url(role, &self.name);
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a test's connection ends with its runtime")]
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test's connection ends with its runtime"
+        )]
         tokio::spawn(async move {
             // It ends with an error when a test stops the server.
             let _ = connection.await;
@@ -72,14 +86,22 @@ impl<'a> Service<'a> {
     /// One number, asked as the superuser.
     pub(crate) fn number(&self, query: &str) -> i64 {
         block_on(async {
-            self.connect_as("postgres").await.query_one(query, &[]).await.unwrap().get(0)
+            self.connect_as("postgres")
+                .await
+                .query_one(query, &[])
+                .await
+                .unwrap()
+                .get(0)
         })
     }
 }
 
 /// The part of a configuration that names Kafka; the prefix keeps tests that share a broker apart.
 pub(crate) fn kafka_block(kafka: &Kafka, prefix: &str) -> String {
-    format!("[kafka]\nbootstrap_servers = \"{}\"\nprefix = \"{prefix}\"\n", kafka.bootstrap())
+    format!(
+        "[kafka]\nbootstrap_servers = \"{}\"\nprefix = \"{prefix}\"\n",
+        kafka.bootstrap()
+    )
 }
 
 /// A daemon that relays these services with default settings.

@@ -5,7 +5,12 @@ set -eu
 
 kafka=4.3.0
 log4j=2.25.4
-postgresqls='14.24.0 15.19.0 16.15.0 17.11.0 18.6.0'
+# Each the newest of its kind; not every processor has all.
+case $(uname -sm) in
+'Linux x86_64') processor=amd64 postgresqls='14.24.0 15.19.0 16.15.0 17.11.0 18.6.0' ;;
+'Linux aarch64') processor=arm64v8 postgresqls='14.23.0 15.19.0 16.15.0 17.11.0 18.6.0' ;;
+*) echo "there are no PostgreSQL packages for $(uname -sm)" >&2 && exit 1 ;;
+esac
 
 here=$(cd "$(dirname "$0")" && pwd)
 services=${OUTBOXD_SERVICES_DIR:-$here/../../.services}
@@ -61,12 +66,6 @@ fetch_kafka() {
 
 ! complete || exit 0
 "$here/prerequisites.sh"
-
-case $(uname -sm) in
-'Linux x86_64') processor=amd64 ;;
-'Linux aarch64') processor=arm64v8 ;;
-*) echo "there are no PostgreSQL packages for $(uname -sm)" >&2 && exit 1 ;;
-esac
 
 mkdir -p "$services"
 # The class archive remembers the path of the jars as the broker is given it: without links and dots.

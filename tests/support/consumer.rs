@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,8 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     message::{BorrowedMessage, Headers},
 };
+
+use super::process;
 
 /// How long a read may take before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +54,8 @@ pub(crate) fn read_all_within(
     let consumer = consumer(bootstrap, topics);
     let deadline = Instant::now() + patience;
     let mut messages = Vec::new();
+    // A broker that is just coming back is no reason to give up, but worth telling when time runs out.
+    let mut last_error = None;
     loop {
         // The position passes the marks of transactions, too, once the poll has.
         let behind = behind(&consumer, &targets);
@@ -59,12 +64,12 @@ pub(crate) fn read_all_within(
         }
         assert!(
             Instant::now() < deadline,
-            "not read to the end after {patience:?}, an undecided transaction? {}",
+            "not read to the end after {patience:?}, an undecided transaction? {}; last error: {last_error:?}",
             behind.join(", ")
         );
         match consumer.poll(Duration::from_millis(20)) {
             Some(Ok(message)) => messages.push(owned(&message)),
-            Some(Err(error)) => panic!("cannot read {topics:?}: {error}"),
+            Some(Err(error)) => last_error = Some(error),
             None => {}
         }
     }
@@ -113,9 +118,15 @@ fn high_watermarks(bootstrap: &str, topics: &[&str]) -> BTreeMap<(String, i32), 
     let watermarks = partitions(&client, topics)
         .into_iter()
         .map(|(topic, partition)| {
-            let watermarks = client.fetch_watermarks(&topic, partition, PATIENCE);
-            let watermarks =
-                watermarks.unwrap_or_else(|error| panic!("{topic}/{partition}: {error}"));
+            let deadline = Instant::now() + PATIENCE;
+            let watermarks = loop {
+                match client.fetch_watermarks(&topic, partition, PATIENCE) {
+                    Ok(watermarks) => break watermarks,
+                    // Its leader is about to be elected.
+                    Err(_) if Instant::now() < deadline => thread::sleep(process::POLL),
+                    Err(error) => panic!("{topic}/{partition}: {error}"),
+                }
+            };
             ((topic, partition), watermarks)
         });
     watermarks

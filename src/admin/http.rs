@@ -1,0 +1,109 @@
+//! `/metrics`, `/healthz` and `/readyz`. Never keeps a slow scraper for long, nor more than a few of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::View;
+use crate::tasks::{attached, attached_blocking};
+
+/// More connections than this wait.
+const CONNECTIONS: usize = 64;
+/// A request's head has to be in by then.
+const HEAD: Duration = Duration::from_secs(10);
+/// And its answer out by then.
+const WHOLE: Duration = Duration::from_secs(30);
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct HttpListener {
+    listener: TcpListener,
+}
+
+impl HttpListener {
+    /// Binds the address.
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+        })
+    }
+
+    /// Answers until `stop`.
+    pub async fn serve(self, view: View, stop: CancellationToken) {
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .with_state(view);
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = Vec::new();
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: a moment later some may be free.
+                    debug!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let service = TowerToHyperService::new(router.clone());
+            let connection = attached(async move {
+                let _slot = slot;
+                let mut server = hyper::server::conn::http1::Builder::new();
+                server
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
+                    .keep_alive(false);
+                let served = server.serve_connection(TokioIo::new(stream), service);
+                if let Ok(Err(error)) = tokio::time::timeout(WHOLE, served).await {
+                    debug!(%error, "connection ended");
+                }
+            });
+            connections.retain(|connection: &crate::tasks::Attached<()>| !connection.is_finished());
+            connections.push(connection);
+        }
+    }
+}
+
+async fn metrics(State(view): State<View>) -> impl IntoResponse {
+    let content_type = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    match attached_blocking(move || view.metrics.render()).await {
+        Ok(text) => (StatusCode::OK, content_type, text),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            content_type,
+            "rendering failed\n".to_owned(),
+        ),
+    }
+}
+
+async fn ready(State(view): State<View>) -> (StatusCode, String) {
+    let away = view.away();
+    if away.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, away.join("\n") + "\n")
+}

@@ -1,0 +1,81 @@
+//! The operators' side: metrics and health over HTTP, commands over a UNIX socket. Never touches a database or Kafka.
+
+mod control;
+mod http;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use control::{ControlError, ControlSocket, Report, status};
+pub use http::HttpListener;
+
+use crate::logic::readiness::Readiness;
+use crate::logic::status::{Phase, SourceStatus};
+use crate::metrics::Metrics;
+
+/// What the operators' side can see of the daemon.
+#[derive(Debug, Clone)]
+pub struct View {
+    instance: String,
+    sources: Vec<watch::Receiver<SourceStatus>>,
+    draining: CancellationToken,
+    metrics: Metrics,
+    readiness: Arc<Mutex<Readiness>>,
+}
+
+impl View {
+    /// Of a daemon with these sources; `draining` is cancelled when it begins to end.
+    pub fn new(
+        instance: &str,
+        sources: Vec<watch::Receiver<SourceStatus>>,
+        draining: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            sources,
+            draining,
+            metrics,
+            readiness: Arc::default(),
+        }
+    }
+
+    fn sources(&self) -> Vec<SourceStatus> {
+        self.sources
+            .iter()
+            .map(|source| source.borrow().clone())
+            .collect()
+    }
+
+    /// What keeps the daemon from being ready.
+    pub fn away(&self) -> Vec<String> {
+        let sources = self.sources();
+        let mut readiness = self
+            .readiness
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut away = readiness.away(sources.iter());
+        if self.draining.is_cancelled() {
+            away.push("draining".to_owned());
+        }
+        away
+    }
+
+    /// How it goes, in one line.
+    pub fn summary(&self) -> String {
+        let sources = self.sources();
+        let leads = sources
+            .iter()
+            .filter(|source| source.phase == Phase::Leading)
+            .count();
+        let standby = sources
+            .iter()
+            .filter(|source| source.phase == Phase::Standby)
+            .count();
+        let away = sources.len() - leads - standby;
+        let backlog: u64 = sources.iter().map(|source| source.backlog_events).sum();
+        format!("leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events")
+    }
+}
