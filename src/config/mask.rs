@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use super::properties;
+use super::librdkafka;
 
 /// Keys of the file whose values may be shown.
-const SHOWN: [&str; 47] = [
+const SHOWN: [&str; 43] = [
     "algorithms",
     "allowed_origins",
     "audience",
@@ -52,11 +52,10 @@ const SHOWN: [&str; 47] = [
     "unauthenticated",
     "url",
     "user_claim",
-    "batch",
-    "keys",
-    "limits",
-    "tls",
 ];
+
+/// Keys that everybody may see although nobody may see their values.
+const SECRET: [&str; 4] = ["key", "password", "secret", "pem"];
 
 /// First words of the file's table headers.
 const TABLES: [&str; 6] = ["admin", "kafka", "push", "relay", "sagas", "sources"];
@@ -99,8 +98,8 @@ pub(super) fn hidden(text: &str, strict: bool) -> Vec<Range<usize>> {
 fn may_show(segments: &[String]) -> bool {
     let whole = segments.join(".");
     let last = segments.last().map_or("", String::as_str);
-    !properties::looks_secret(&whole)
-        && (SHOWN.contains(&last) || properties::is_public(last) || properties::is_public(&whole))
+    !librdkafka::looks_secret(&whole)
+        && (SHOWN.contains(&last) || librdkafka::is_public(last) || librdkafka::is_public(&whole))
 }
 
 struct Scan<'a> {
@@ -181,7 +180,7 @@ impl Scan<'_> {
             let start = self.at;
             match c {
                 b'"' | b'\'' => {
-                    let inner = self.string();
+                    let inner = self.string(false);
                     let inner = self.slice(inner).to_owned();
                     if let Some(last) = segments.last_mut() {
                         last.push_str(&inner)
@@ -210,12 +209,17 @@ impl Scan<'_> {
     /// `key = value`.
     fn pair(&mut self) {
         let (segments, place) = self.key(b"=,}");
-        let show = may_show(&segments);
+        // Whatever else stands before the sign of equality is not a key, but perhaps a value that lost its own.
+        let letter = |c: u8| c.is_ascii_alphanumeric() || b"_-.\"'".contains(&c);
+        let legal = self.slice(place.clone()).trim().bytes().all(letter);
+        let show = legal && may_show(&segments);
         if self.byte() != Some(b'=') {
-            return self.hide(place);
+            return self.hide(self.trimmed(place));
         }
-        if self.strict && !show && !KNOWN_SECRET.contains(&segments.join(".").as_str()) {
-            self.hide(place);
+        let last = segments.last().map_or("", String::as_str);
+        let known = SECRET.contains(&last) || librdkafka::SECRETS.contains(&last);
+        if self.strict && !show && !(legal && known) {
+            self.hide(self.trimmed(place));
         }
         self.at += 1;
         self.value(show, false);
@@ -226,8 +230,9 @@ impl Scan<'_> {
         self.skip(|c| matches!(c, b' ' | b'\t'));
         match self.byte() {
             Some(b'"' | b'\'') => {
-                let inner = self.string();
-                if show {
+                let inner = self.string(true);
+                // One that does not end, or not on its line, may have swallowed anything.
+                if show && self.at > inner.end && !self.slice(inner.clone()).contains('\n') {
                     self.hide_credentials(inner)
                 } else {
                     self.hide(inner)
@@ -257,11 +262,11 @@ impl Scan<'_> {
         from..from.max(range.start + text.trim_end().len())
     }
 
-    /// Skips a string of any of the four kinds and returns what is between its quotes.
-    fn string(&mut self) -> Range<usize> {
+    /// Skips a string and returns what is between its quotes; `value`: it may be one of several lines.
+    fn string(&mut self, value: bool) -> Range<usize> {
         let quote = self.byte().unwrap_or(b'"');
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        let long = rest.starts_with(&[quote; 3]);
+        let long = value && rest.starts_with(&[quote; 3]);
         let width = if long { 3 } else { 1 };
         self.at += width;
         let from = self.at;
@@ -378,6 +383,3 @@ impl Scan<'_> {
         }
     }
 }
-
-/// Keys that everybody may see although nobody may see their values.
-const KNOWN_SECRET: [&str; 4] = ["key", "password", "secret", "pem"];

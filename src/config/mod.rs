@@ -11,6 +11,8 @@ use std::time::Duration;
 
 pub mod database;
 mod diagnostics;
+mod keys;
+mod librdkafka;
 mod mask;
 mod properties;
 pub mod push;
@@ -229,3 +231,6 @@ pub struct Admin {
     /// The control socket.
     pub socket: PathBuf,
 }
+
+#[cfg(test)]
+mod tests;

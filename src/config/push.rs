@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::Secret;
-use super::section::{NUMBER_MAX, Section};
+use super::keys::NUMBER_MAX;
+use super::section::Section;
 use super::value::{self, Fault, Network, duration_within, size_within};
 
 /// How clients are served.

@@ -5,7 +5,8 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostics::Problem;
-use super::section::{Key, NUMBER_MAX, Outside, Reader, Section};
+use super::keys::NUMBER_MAX;
+use super::section::{Key, Outside, Reader, Section};
 use super::value::{self, Fault, duration_within, size_within};
 use super::{
     Admin, Batch, Config, ConfigErrors, Kafka, OnRefused, Relay, Source, database, properties, push,
@@ -61,7 +62,7 @@ fn syntax(text: &str, broken: &[toml::de::Error], values: Vec<Problem>) -> Vec<P
         } else {
             (
                 format!("this is not TOML: {}", error.message()),
-                "see https://toml.io; the rest is checked then",
+                "mend it (https://toml.io says how); the rest of the file is checked then",
             )
         };
         // What follows on the same line is a consequence as a rule.

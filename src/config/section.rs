@@ -1,23 +1,19 @@
 //! Reads one table of the file key by key, notes what is wrong and goes on; then complains of the keys nobody asked for.
 //!
-//! Every read says the key and its default here and nowhere else, and the reader keeps the list of both, so that the
-//! commented file can be compared with it.
+//! The reader keeps a list of the keys that were asked for and their defaults, so that the commented file can be
+//! compared with it.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::Secret;
 use super::diagnostics::Problem;
 use super::value::Fault;
-use super::words::{nearest, quoted};
-
-/// The largest whole number that TOML promises to hold.
-pub(super) const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
+use super::words::nearest;
 
 /// What there is to know about the process and its machine besides the file.
 pub(super) struct Outside<'a> {
@@ -67,17 +63,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-type Value<'a> = Spanned<DeValue<'a>>;
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
 /// One table of the file, present or not.
 pub(super) struct Section<'a> {
-    reader: &'a Reader<'a>,
+    pub(super) reader: &'a Reader<'a>,
     /// How messages call it, such as `[sources.orders] batch`.
     title: String,
     /// Its path with `*`, for the list of keys.
     path: String,
     /// Where to point when something is missing.
-    span: Range<usize>,
+    pub(super) span: Range<usize>,
     table: Option<&'a DeTable<'a>>,
     /// What should be a table is none; that has been said, so what is missing in it need not be.
     broken: bool,
@@ -215,154 +211,6 @@ impl<'a> Section<'a> {
         self.table.and_then(|table| table.get(key))
     }
 
-    /// A text. Without a default the key must be given; `None` means that it has been complained of.
-    pub(super) fn text<T>(
-        &self,
-        key: &'static str,
-        default: Option<&str>,
-        read: impl Fn(&str) -> Result<T, Fault>,
-    ) -> Option<T> {
-        let value = self.given(key, default.map(quoted).as_deref());
-        match (value, default) {
-            (Some(value), _) => self.text_of(key, default.unwrap_or("…"), value, read),
-            (None, Some(default)) => self.proven(self.span.clone(), "", read(default)),
-            (None, None) => self.missing(key),
-        }
-    }
-
-    /// A text that may be left out.
-    pub(super) fn optional_text<T>(
-        &self,
-        key: &'static str,
-        read: impl Fn(&str) -> Result<T, Fault>,
-    ) -> Option<T> {
-        self.given(key, None)
-            .and_then(|value| self.text_of(key, "…", value, read))
-    }
-
-    /// A list of texts.
-    pub(super) fn texts<T>(
-        &self,
-        key: &'static str,
-        default: &[&str],
-        read: impl Fn(&str) -> Result<T, Fault>,
-    ) -> Option<Vec<T>> {
-        let shown: Vec<String> = default.iter().map(|text| quoted(text)).collect();
-        let Some(value) = self.given(key, Some(&format!("[{}]", shown.join(", ")))) else {
-            let span = self.span.clone();
-            return default
-                .iter()
-                .map(|text| self.proven(span.clone(), "", read(text)))
-                .collect();
-        };
-        let Some(values) = value.get_ref().as_array() else {
-            let fault = Fault::new(
-                format!("`{key}` must be a list"),
-                format!("write {key} = [\"…\", \"…\"]"),
-            );
-            self.refuse(value.span(), fault);
-            return None;
-        };
-        // All of them are read before the first failure counts, so that each is complained of.
-        let read: Vec<_> = values
-            .iter()
-            .map(|value| self.text_of(key, "…", value, &read))
-            .collect();
-        read.into_iter().collect()
-    }
-
-    /// A whole number.
-    pub(super) fn number(
-        &self,
-        key: &'static str,
-        default: u64,
-        range: RangeInclusive<u64>,
-    ) -> Option<u64> {
-        let Some(value) = self.given(key, Some(&default.to_string())) else {
-            return Some(default);
-        };
-        let allowed = match range.clone().into_inner() {
-            (least, NUMBER_MAX) => format!("allowed is {least} or more"),
-            (least, most) => format!("allowed is {least} to {most}"),
-        };
-        let DeValue::Integer(number) = value.get_ref() else {
-            let what = format!("`{key}` must be a whole number");
-            return self.refuse_value(
-                value,
-                &what,
-                &format!("write {key} = {default}, without quotes"),
-            );
-        };
-        let number = i128::from_str_radix(number.as_str(), number.radix()).ok();
-        let number = number.and_then(|number| u64::try_from(number).ok());
-        match number.filter(|number| range.contains(number)) {
-            Some(number) => Some(number),
-            None => self.refuse_value(value, &format!("`{key}` is out of range"), &allowed),
-        }
-    }
-
-    /// `true` or `false`.
-    pub(super) fn flag(&self, key: &'static str, default: bool) -> Option<bool> {
-        let Some(value) = self.given(key, Some(&default.to_string())) else {
-            return Some(default);
-        };
-        match value.get_ref().as_bool() {
-            Some(flag) => Some(flag),
-            None => self.refuse_value(
-                value,
-                &format!("`{key}` must be true or false"),
-                &format!("write {key} = {default}, without quotes"),
-            ),
-        }
-    }
-
-    /// Where a secret is kept, if the key is given.
-    pub(super) fn secret(&self, key: &'static str) -> Option<Secret> {
-        self.given(key, None)
-            .and_then(|value| self.secret_at(key, value))
-    }
-
-    /// Where a secret is kept that there must be.
-    pub(super) fn required_secret(&self, key: &'static str) -> Option<Secret> {
-        match self.given(key, None) {
-            Some(value) => self.secret_at(key, value),
-            None => self.missing(key),
-        }
-    }
-
-    /// A value of any key as a secret.
-    pub(super) fn secret_at(&self, key: &str, value: &Value<'_>) -> Option<Secret> {
-        let remedy = "write { file = \"…\" }, { credential = \"…\" } or { env = \"…\" }";
-        let Some(table) = value.get_ref().as_table() else {
-            let what = format!("`{key}` is a secret and does not belong into this file");
-            return self.refuse_value(value, &what, remedy);
-        };
-        let (Some((kind, inner)), 1) = (table.iter().next(), table.len()) else {
-            let what = format!("`{key}` must say one place where the secret is kept");
-            return self.refuse_value(value, &what, remedy);
-        };
-        let base = self.reader.base;
-        match kind.get_ref().as_ref() {
-            "file" => self.text_of("file", "…", inner, |text| Secret::file(base, text)),
-            "credential" => self.text_of("credential", "…", inner, Secret::credential),
-            "env" => match inner.get_ref().as_str() {
-                Some(name) => self.proven(inner.span(), "", Secret::env(name)),
-                None => self.refuse_value(
-                    inner,
-                    "`env` must be the name of a variable in quotes",
-                    remedy,
-                ),
-            },
-            _ => {
-                self.refuse(
-                    kind.span(),
-                    Fault::new("a secret cannot be kept there", remedy),
-                );
-                None
-            }
-        }
-    }
-
     /// The directory of the configuration file.
     pub(super) fn base(&self) -> &'a Path {
         self.reader.base
@@ -371,65 +219,6 @@ impl<'a> Section<'a> {
     /// A path, relative to the configuration file.
     pub(super) fn path(&self, text: &str) -> Result<PathBuf, Fault> {
         super::value::filled(text).map(|text| self.base().join(text))
-    }
-
-    /// One text, of a key or inside its value.
-    pub(super) fn text_of<T>(
-        &self,
-        key: &str,
-        example: &str,
-        value: &Value<'_>,
-        read: impl Fn(&str) -> Result<T, Fault>,
-    ) -> Option<T> {
-        if let Some(text) = value.get_ref().as_str() {
-            return self.proven(value.span(), "", read(text));
-        }
-        let variable = value.get_ref().as_table().filter(|table| table.len() == 1);
-        let Some(name) = variable.and_then(|table| table.get("env")) else {
-            let what = format!("`{key}` must be a text in quotes");
-            let remedy = format!(
-                "write {key} = {}, or {key} = {{ env = \"…\" }}",
-                quoted(example)
-            );
-            return self.refuse_value(value, &what, &remedy);
-        };
-        let name = match name.get_ref().as_str().map(Secret::env) {
-            Some(Ok(Secret::Env(name))) => name,
-            Some(Err(fault)) => return self.proven(value.span(), "", Err(fault)),
-            Some(Ok(_)) | None => {
-                return self.refuse_value(
-                    value,
-                    "`env` must be the name of a variable in quotes",
-                    "mend it",
-                );
-            }
-        };
-        let remedy = "set it where the daemon is started, or write the value into the file";
-        match (self.reader.outside.variable)(&name).map(OsString::into_string) {
-            Some(Ok(text)) => self.proven(
-                value.span(),
-                &format!(" (the value of the variable {name})"),
-                read(&text),
-            ),
-            Some(Err(_)) => {
-                self.refuse_value(value, &format!("the variable {name} is not UTF-8"), remedy)
-            }
-            None => self.refuse_value(value, &format!("the variable {name} is not set"), remedy),
-        }
-    }
-
-    fn proven<T>(&self, span: Range<usize>, origin: &str, result: Result<T, Fault>) -> Option<T> {
-        result
-            .map_err(|fault| {
-                self.refuse(
-                    span,
-                    Fault {
-                        what: fault.what + origin,
-                        ..fault
-                    },
-                )
-            })
-            .ok()
     }
 
     /// Notes that a key is needed.

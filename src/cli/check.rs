@@ -1,0 +1,137 @@
+//! `outboxd check`: what would keep a daemon from working. Reads files only, unless told to connect.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::{Exit, Failure, connect, load};
+use crate::config::push::Keys;
+use crate::config::{Config, Property, Secret};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  outboxd check --config ./outboxd.toml --connect")]
+pub struct Args {
+    /// Visit every database and Kafka as well, and say of each finding what to do.
+    #[arg(long)]
+    connect: bool,
+}
+
+pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
+    let config = load(file)?;
+    let findings = findings(&config);
+    if !findings.is_empty() {
+        let count = findings.len();
+        let errors = if count == 1 { "error" } else { "errors" };
+        let list: Vec<_> = findings
+            .iter()
+            .map(|finding| format!("error: {finding}\n"))
+            .collect();
+        let message = format!(
+            "{}\n{count} {errors} in what {} names",
+            list.join(""),
+            file.display()
+        );
+        return Err(Failure {
+            exit: Exit::Config,
+            message,
+        });
+    }
+    let sources = match config.sources.len() {
+        0 => "no sources".to_owned(),
+        1 => "1 source".to_owned(),
+        count => format!("{count} sources"),
+    };
+    let push = if config.push.is_some() {
+        "push"
+    } else {
+        "no push"
+    };
+    writeln!(
+        io::stdout().lock(),
+        "{}: ok ({sources}, {push})",
+        file.display()
+    )?;
+    if args.connect {
+        connect::execute(config).await?;
+    }
+    Ok(())
+}
+
+/// What is wrong with the files and secrets that the configuration names, each with its key.
+fn findings(config: &Config) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (name, property) in &config.kafka.properties {
+        match property {
+            Property::Secret(reference) => {
+                findings.extend(secret(&format!("kafka.properties.\"{name}\""), reference));
+            }
+            Property::Plain(path) if name.ends_with(".location") && path != "probe" => {
+                findings.extend(readable(
+                    &format!("kafka.properties.\"{name}\""),
+                    Path::new(path),
+                ));
+            }
+            Property::Plain(_) => {}
+        }
+    }
+    for source in &config.sources {
+        let key = |key: &str| format!("sources.{}.{key}", source.name);
+        findings.extend(
+            source
+                .database
+                .password
+                .iter()
+                .filter_map(|it| secret(&key("password"), it)),
+        );
+        let tls = &source.database.tls;
+        findings.extend(
+            tls.root
+                .iter()
+                .filter_map(|root| readable(&key("url, sslrootcert"), root)),
+        );
+        if let Some((certificate, private)) = &tls.client {
+            findings.extend(readable(&key("url, sslcert"), certificate));
+            findings.extend(private_key(&key("url, sslkey"), private));
+        }
+    }
+    if let Some(push) = &config.push {
+        if let Some(tls) = &push.tls {
+            findings.extend(readable("push.tls.certificate", &tls.certificate));
+            findings.extend(secret("push.tls.key", &tls.key));
+        }
+        findings.extend(match &push.auth.keys {
+            Keys::Jwks(_) => None,
+            Keys::Pem(path) => readable("push.auth.keys", path),
+            Keys::Secret(reference) => secret("push.auth.keys", reference),
+        });
+    }
+    findings
+}
+
+fn secret(key: &str, reference: &Secret) -> Option<String> {
+    let error = reference.read().err()?;
+    let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})"));
+    Some(format!("{key}: {error}{}", cause.unwrap_or_default()))
+}
+
+fn readable(key: &str, path: &Path) -> Option<String> {
+    // A directory is fine: OpenSSL takes one of authorities.
+    let error = File::open(path).err()?;
+    Some(format!(
+        "{key}: cannot read {}: {error}; create it, or mend the path",
+        path.display()
+    ))
+}
+
+fn private_key(key: &str, path: &Path) -> Option<String> {
+    let open = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.mode() & 0o004 != 0);
+    let path_shown = path.display();
+    let open = open.then(|| {
+        format!("{key}: {path_shown} can be read by everybody; run: chmod o-r {path_shown}")
+    });
+    open.or_else(|| readable(key, path))
+}

@@ -1,0 +1,146 @@
+//! Where log lines go and how they look: to stderr, as text on a terminal and as JSON elsewhere.
+//!
+//! Never decides what is worth a line.
+
+use std::io::IsTerminal;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Level of everything that `OUTBOXD_LOG` does not name.
+const LEVEL: &str = "info";
+
+/// librdkafka says much at info that the relay says better; `OUTBOXD_LOG=info,librdkafka=debug` brings it back.
+const QUIET: &str = "librdkafka=warn";
+
+/// `OUTBOXD_LOG` is not a filter.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "OUTBOXD_LOG is not a log filter; write a level (error, warn, info, debug, trace) or \
+     target=level pairs, such as info,outboxd::kafka=debug"
+)]
+pub struct LogError;
+
+/// Begins to log, once in a process. `filter` is what `OUTBOXD_LOG` holds.
+///
+/// # Errors
+/// When the filter is none.
+pub fn start(filter: Option<&str>) -> Result<(), LogError> {
+    let filter = parse(filter)?;
+    // A second start changes nothing; only tests have one.
+    if std::io::stderr().is_terminal() {
+        let _ = tracing::subscriber::set_global_default(text(filter, std::io::stderr, true));
+    } else {
+        let _ = tracing::subscriber::set_global_default(json(filter, std::io::stderr));
+    }
+    Ok(())
+}
+
+fn parse(filter: Option<&str>) -> Result<EnvFilter, LogError> {
+    let filter = filter
+        .map(str::trim)
+        .filter(|filter| !filter.is_empty())
+        .unwrap_or(LEVEL);
+    // A later directive for the same target wins.
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{filter}"))
+        .map_err(|_| LogError)
+}
+
+fn text<W>(filter: EnvFilter, writer: W, ansi: bool) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(ansi)
+        .with_writer(writer)
+        .finish()
+}
+
+fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn logged(filter: Option<&str>) -> Vec<serde_json::Value> {
+            let lines = Self::default();
+            let writer = lines.clone();
+            let subscriber = json(parse(filter).unwrap(), move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(source = "orders", "leads");
+                tracing::debug!("detail");
+                tracing::info!(target: "librdkafka", "chatter");
+                tracing::warn!(target: "librdkafka", "trouble");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        }
+    }
+
+    fn messages(filter: Option<&str>) -> Vec<String> {
+        let message = |line: &serde_json::Value| line["message"].as_str().unwrap().to_owned();
+        Lines::logged(filter).iter().map(message).collect()
+    }
+
+    #[test]
+    fn a_line_is_json_with_its_fields_at_the_top() {
+        let lines = Lines::logged(None);
+        assert_eq!(lines[0]["level"], "INFO");
+        assert_eq!(lines[0]["message"], "leads");
+        assert_eq!(lines[0]["source"], "orders");
+        assert!(lines[0]["timestamp"].is_string());
+    }
+
+    #[test]
+    fn librdkafka_is_heard_from_warnings_on_unless_asked_for() {
+        assert_eq!(messages(None), ["leads", "trouble"]);
+        assert_eq!(messages(Some("debug")), ["leads", "detail", "trouble"]);
+        assert_eq!(
+            messages(Some("info,librdkafka=info")),
+            ["leads", "chatter", "trouble"]
+        );
+        assert_eq!(messages(Some("error")), ["trouble"]);
+        assert_eq!(messages(Some(" ")), ["leads", "trouble"]);
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        for filter in ["loud", "info,outboxd=very", "="] {
+            assert!(parse(Some(filter)).is_err(), "{filter}");
+        }
+    }
+}
