@@ -37,6 +37,7 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
             let stop = &stop;
             scope.spawn(move || block_on(bystander(service, stop)));
         }
+        let _stop = StopAtEnd(&stop);
         let began = Instant::now();
         for _ in 0..KILLS {
             // Killed in full flow: when it has published something since it started.
@@ -51,7 +52,6 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
         wait_until("thirty seconds of writing", Duration::from_secs(60), || {
             began.elapsed() > Duration::from_secs(30)
         });
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(
         commits.load(Ordering::Relaxed) > 1000,
@@ -79,6 +79,15 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
     }
     assert_eq!(messages.len(), usize::try_from(total).unwrap(), "no ghosts");
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+}
+
+/// Stops the writers, also when the test fails: it waits for them.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The aggregates that serialise the writers, and one that does not.
