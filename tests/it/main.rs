@@ -11,6 +11,11 @@
 mod support;
 
 mod bytes;
+mod checks;
+mod install;
 mod kill;
 mod murmur;
+mod rights;
+mod site;
+mod tls;
 mod world;
