@@ -146,13 +146,14 @@ pub(crate) async fn write(
     }
 }
 
-/// Raises a key's version by `rows` and writes an event of each.
+/// Raises a key's version by `rows` and writes an event of each, with the time of the transaction's begin as the
+/// time of the event: whoever orders by it is wrong.
 async fn bump(transaction: &tokio_postgres::Transaction<'_>, topic: &str, key: &str, rows: i64) {
     transaction
         .execute(
             "with bumped as (update aggregate set version = version + $3 where key = $2 returning version)
-             insert into outbox.event (topic, key, event_type, payload)
-             select $1, $2, 'Bumped', version.n::text
+             insert into outbox.event (topic, key, event_type, payload, created_at)
+             select $1, $2, 'Bumped', version.n::text, now()
              from bumped, generate_series(bumped.version - $3 + 1, bumped.version) as version (n) order by version.n",
             &[&topic, &key, &rows],
         )
@@ -221,8 +222,12 @@ pub(crate) fn verdict(
             .saturating_sub(sorted.len());
         let reordered = seen.windows(2).filter(|pair| pair[0] > pair[1]).count();
         if doubled + lost + reordered > 0 || seen.len() != usize::try_from(*version).unwrap() {
+            let wrong = seen
+                .iter()
+                .zip(1..)
+                .find(|(seen, expected)| *seen != expected);
             faults.push(format!(
-                "{key}: {lost} lost, {doubled} doubled, {reordered} reordered: {seen:?}"
+                "{key}: {lost} lost, {doubled} doubled, {reordered} reordered, first at {wrong:?}"
             ));
         }
     }
