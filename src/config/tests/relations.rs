@@ -244,6 +244,10 @@ fn one_database_has_one_name() {
             same,
         ),
         (
+            &two("postgres://u@[::1]/d", "postgres://u@127.0.0.1/d"),
+            same,
+        ),
+        (
             &two("postgres://u@H.example/d", "postgres://u@h.example/d"),
             same,
         ),
@@ -357,21 +361,44 @@ fn keys_come_from_one_place_and_fit_the_algorithms() {
 
 #[test]
 fn a_text_without_quotes_does_not_hide_the_other_errors() {
-    let errors = bad("[relay]\nlease = 10s\n[kafka]\nprefix = \"A\"\nprefix = \"b\"\ncolour = 1\n");
+    let errors = bad(
+        "[relay]\nlease = 10s\n[kafka]\nprefix = \"A\"\nprefix = \"b\"\ncolour = 1\n[sources.a]\n",
+    );
     for say in [
         "a text must stand in quotes",
         "`prefix`: this cannot be",
         "was given before",
         "no key `colour`",
-        "4 errors",
+        "`url` is missing in [sources.a]",
+        "5 errors",
     ] {
         assert!(errors.contains(say), "{say}\n{errors}");
     }
+    let errors = bad(&push(
+        "allowed_origins = []",
+        "allowed_origins = [\"a\", \"b\"]",
+    ));
+    assert!(errors.contains("2 errors"), "{errors}");
     let errors = bad("[relay\nlease = \"1s\"\n");
     assert!(
         errors.contains("this is not TOML: unclosed table") && errors.contains("1 error in"),
         "{errors}"
     );
+}
+
+#[test]
+fn no_key_commands_the_terminal() {
+    for text in [
+        "\"\\u001b[31m\" = 1",
+        "[sources.\"\\u001b[31m\"]",
+        "[kafka.properties]\n\"\\u0007acks\" = 1",
+    ] {
+        let errors = bad(text);
+        assert!(
+            errors.chars().all(|c| c == '\n' || !c.is_control()),
+            "{errors:?}"
+        );
+    }
 }
 
 #[test]

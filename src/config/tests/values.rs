@@ -221,6 +221,16 @@ fn brokers_are_a_list_of_hosts() {
 }
 
 #[test]
+fn a_user_among_the_brokers_is_told_where_to_go() {
+    assert!(
+        brokers("u:p@a:1")
+            .unwrap_err()
+            .to_string()
+            .contains("sasl.username")
+    );
+}
+
+#[test]
 fn listeners_are_addresses() {
     for (text, ok) in [
         ("127.0.0.1:0", true),
