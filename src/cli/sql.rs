@@ -29,8 +29,10 @@ pub enum Command {
                       --app-role orders"
     )]
     Install {
+        /// Where to.
         #[command(flatten)]
         server: Server,
+        /// What for.
         #[command(flatten)]
         options: Options,
     },
@@ -42,6 +44,7 @@ pub enum Command {
         /// Leave out what this version has already.
         #[arg(long, value_name = "N", default_value_t = 0)]
         from: i32,
+        /// What for.
         #[command(flatten)]
         options: Options,
     },
@@ -79,9 +82,9 @@ pub struct Options {
     /// The role that the service connects as; it must exist.
     #[arg(long, value_name = "ROLE")]
     pub app_role: Option<String>,
-    /// How long a slot of the ring is written: published rows stay for one to two of them.
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = slot)]
-    pub slot: Duration,
+    /// How long a slot of the ring is written: published rows stay for one to two of them. 30m unless it was set before.
+    #[arg(long, value_name = "DURATION", value_parser = slot)]
+    pub slot: Option<Duration>,
 }
 
 impl Options {
@@ -114,19 +117,19 @@ pub(super) async fn execute(_file: &Path, args: Args) -> Result<(), Failure> {
         Command::Install { server, options } => {
             let mut link = open(&server).await?;
             let done = install::install(&mut link, &options.install()).await?;
-            let text = match done {
-                install::Installed { from: 0, to } => {
-                    format!("installed the outbox schema, version {to}")
-                }
-                install::Installed { from, to } if from == to => {
+            let display = link.server.display.clone();
+            link.close().await;
+            let text = match (done.from, done.to) {
+                (0, to) => format!("installed the outbox schema, version {to}"),
+                (from, to) if from == to => {
                     format!("version {to} was there; the grants are renewed")
                 }
-                install::Installed { from, to } => {
-                    format!("upgraded the outbox schema from version {from} to {to}")
-                }
+                (from, to) => format!("upgraded the outbox schema from version {from} to {to}"),
             };
-            writeln!(out, "{}: {text}", link.server.display)?;
-            link.close().await;
+            writeln!(out, "{display}: {text}")?;
+            for notice in done.notices {
+                writeln!(out, "note: {notice}")?;
+            }
         }
         Command::Show { from, options } => {
             write!(out, "{}", install::show(from, &options.install()))?
@@ -138,9 +141,9 @@ pub(super) async fn execute(_file: &Path, args: Args) -> Result<(), Failure> {
             let roles = Install {
                 relay_role: Some(relay_role),
                 app_role: Some(app_role),
-                slot: Duration::ZERO,
+                slot: None,
             };
-            write!(out, "{}", install::grants(&roles))?;
+            write!(out, "{}", install::rights(&roles))?;
         }
     }
     Ok(())
