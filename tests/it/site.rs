@@ -89,6 +89,8 @@ impl<'a> Site<'a> {
     pub(crate) fn text(&self, query: &str) -> String {
         block_on(async {
             let client = self.connect("postgres").await;
+            let usual = "set datestyle = iso; set timezone = utc; set search_path = pg_catalog";
+            client.batch_execute(usual).await.unwrap();
             let row = client.query_one(query, &[]).await.unwrap();
             row.get(0)
         })
