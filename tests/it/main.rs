@@ -12,5 +12,8 @@ mod support;
 
 mod bytes;
 mod kill;
+mod mistakes;
 mod murmur;
+mod refused;
+mod takeover;
 mod world;
