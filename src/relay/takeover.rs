@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::pump::Pump;
 use super::{Relay, RelayError};
-use crate::kafka::{CheckpointLog, CreatedTopic, Publisher};
+use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{Reconcile, Settled};
 use crate::logic::event::Timestamp;
 use crate::logic::status::{Circuit, Phase};
@@ -79,47 +79,14 @@ impl Relay {
             Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes(), queue).await?)
         });
         let publisher = publisher.await?;
-        let mut standing = session.standing(epoch).await?;
-        let open = CheckpointLog::open(clients, &checkpoints, standing.checkpoint_next);
-        let mut log = keep(session, epoch, lease, async { Ok(open.await?) }).await?;
-        let settled = Settled {
-            incarnation: incarnation.to_owned(),
-            timeline: session.identity.timeline,
-            batch: standing.batch,
-            next: standing.checkpoint_next,
-        };
-        let mut reconcile = Reconcile::new(settled, log.ends)?;
-        let mut until = None;
-        while let Some(record) =
-            keep(session, epoch, lease, async { Ok(log.next().await?) }).await?
-        {
-            let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
-                continue;
-            };
-            let next = record.offset + CHECKPOINT_OFFSETS;
-            let lost = session.absorb(epoch, &checkpoint, next).await?;
-            debug!(source = %self.source.name, batch = checkpoint.batch, "found a published batch");
-            if lost > 0 {
-                warn!(
-                    source = %self.source.name, batch = checkpoint.batch, lost,
-                    "the database has lost events that are published; was it failed over to a standby that lagged?"
-                );
-            }
-            standing.batch = checkpoint.batch;
-            standing.checkpoint_next = next;
-            until = Some(checkpoint.until);
-        }
-        reconcile.finish()?;
-        session.renew(epoch, lease).await?;
+        let source = &self.source.name;
+        let (standing, until) =
+            read_back(clients, source, session, epoch, incarnation, lease).await?;
         Ok((publisher, standing, until))
     }
 
     pub(super) fn checkpoint_topic(&self) -> String {
-        format!(
-            "{}.checkpoints.{}",
-            self.shared.clients.prefix(),
-            self.source.name
-        )
+        checkpoint_topic(&self.shared.clients, &self.source.name)
     }
 
     pub(super) fn saga_topic(&self) -> String {
@@ -151,8 +118,55 @@ impl Relay {
     }
 }
 
+pub(super) fn checkpoint_topic(clients: &Clients, source: &str) -> String {
+    format!("{}.checkpoints.{source}", clients.prefix())
+}
+
+/// Includes in the database what was published and not settled; after it nothing is in doubt.
+pub(super) async fn read_back(
+    clients: &Clients,
+    source: &str,
+    session: &mut Session,
+    epoch: i64,
+    incarnation: &str,
+    lease: Duration,
+) -> Result<(Standing, Option<Timestamp>), RelayError> {
+    let mut standing = session.standing(epoch).await?;
+    let topic = checkpoint_topic(clients, source);
+    let open = CheckpointLog::open(clients, &topic, standing.checkpoint_next);
+    let mut log = keep(session, epoch, lease, async { Ok(open.await?) }).await?;
+    let settled = Settled {
+        incarnation: incarnation.to_owned(),
+        timeline: session.identity.timeline,
+        batch: standing.batch,
+        next: standing.checkpoint_next,
+    };
+    let mut reconcile = Reconcile::new(settled, log.ends)?;
+    let mut until = None;
+    while let Some(record) = keep(session, epoch, lease, async { Ok(log.next().await?) }).await? {
+        let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
+            continue;
+        };
+        let next = record.offset + CHECKPOINT_OFFSETS;
+        let lost = session.absorb(epoch, &checkpoint, next).await?;
+        debug!(%source, batch = checkpoint.batch, "found a published batch");
+        if lost > 0 {
+            warn!(
+                %source, batch = checkpoint.batch, lost,
+                "the database has lost events that are published; was it failed over to a standby that lagged?"
+            );
+        }
+        standing.batch = checkpoint.batch;
+        standing.checkpoint_next = next;
+        until = Some(checkpoint.until);
+    }
+    reconcile.finish()?;
+    session.renew(epoch, lease).await?;
+    Ok((standing, until))
+}
+
 /// Which database the events come from: its cluster, its place there, and the schema's own mark.
-fn incarnation(seat: &Seat) -> String {
+pub(super) fn incarnation(seat: &Seat) -> String {
     format!(
         "{}/{}/{}",
         seat.system_identifier, seat.database_oid, seat.incarnation
@@ -160,7 +174,7 @@ fn incarnation(seat: &Seat) -> String {
 }
 
 /// Waits for Kafka while the lease is kept alive.
-async fn keep<T>(
+pub(super) async fn keep<T>(
     session: &Session,
     epoch: i64,
     lease: Duration,
