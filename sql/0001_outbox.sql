@@ -1,14 +1,25 @@
 -- Version 1 of the outbox schema. Run by the database's owner; `outboxd sql install` does it in one transaction.
 -- Takes no lock on any table of the service. {slot_seconds} is replaced before it runs.
 
-create schema outbox;
+-- What follows must mean the same whatever the database's or the role's search path is.
+set local search_path = pg_catalog, pg_temp;
+
+-- The schema may be there, empty: thus a role that may not create one can be given it.
+do $$
+begin
+  if to_regnamespace('outbox') is null then
+    create schema outbox;
+  end if;
+end
+$$;
 
 create table outbox.migration (
   version    integer     primary key,
   applied_at timestamptz not null default clock_timestamp()
 );
 
--- From PostgreSQL 16 on JSON is tested by an expression; before, only by trying.
+-- From PostgreSQL 16 on JSON is tested by an expression; before, only by trying. No backslash may stand in this file,
+-- since it means something else under standard_conforming_strings = off.
 do $$
 begin
   if current_setting('server_version_num')::int >= 160000 then
@@ -16,9 +27,10 @@ begin
              language sql immutable strict parallel safe
              return document is json';
   else
+    -- Not `parallel safe`: the exception block is a subtransaction.
     execute 'create function outbox.is_json(document text) returns boolean
-             language plpgsql immutable strict parallel safe as
-             ''begin perform document::json; return true; exception when others then return false; end''';
+             language plpgsql immutable strict as
+             ''begin perform document::pg_catalog.json; return true; exception when data_exception then return false; end''';
   end if;
 end
 $$;
@@ -56,24 +68,29 @@ create table outbox.event (
   created_at        timestamptz not null default clock_timestamp(),
 
   constraint topic_is_not_legal check (
-    topic ~ '^[A-Za-z0-9._-]{1,249}$' and topic not in ('.', '..') and topic !~ '^__'),
+    topic collate "C" ~ '^[A-Za-z0-9._-]{1,249}$' and topic not in ('.', '..') and topic !~ '^__'),
   constraint kind_is_unknown check (kind in ('event', 'command', 'reply', 'document')),
   constraint payload_and_payload_bytes_are_both_set check (payload is null or payload_bytes is null),
   constraint payload_is_not_json check (
-    (content_type is not null and content_type !~* '^[a-z]+/([^;\s]+\+)?json\s*(;|$)') or outbox.is_json(payload)),
+    (content_type is not null and
+      content_type collate "C" !~* '^[[:space:]]*[^/;[:space:]]+/([^;[:space:]]+[+])?json[[:space:]]*(;|$)')
+    or outbox.is_json(payload)),
   constraint header_is_not_a_string check (
-    jsonb_typeof(headers) = 'object' and not jsonb_path_exists(headers, '$.* ? (@.type() != "string")')),
-  constraint header_name_is_reserved check (not headers ?| array[
+    -- In the lax mode an array of strings would pass: a filter looks into it.
+    jsonb_typeof(headers) = 'object' and not jsonb_path_exists(headers, 'strict $.* ? (@.type() != "string")')),
+  -- The function behind `?|`, which some drivers take for a placeholder.
+  constraint header_name_is_reserved check (not jsonb_exists_any(headers, array[
     'ce_specversion', 'ce_id', 'ce_source', 'ce_type', 'ce_time', 'content-type', 'ce_kind', 'ce_correlationid',
     'ce_causationid', 'ce_replyto', 'ce_replyoutcome', 'ce_sagatype', 'ce_sagaid', 'ce_sagastate', 'ce_sagaoutcome',
-    'ce_sagastep', 'ce_sagastepstatus', 'traceparent', 'tracestate']),
+    'ce_sagastep', 'ce_sagastepstatus', 'traceparent', 'tracestate'])),
   constraint reply_outcome_is_unknown check (reply_outcome in ('success', 'failure')),
   constraint saga_type_and_saga_id_go_together check ((saga_type is null) = (saga_id is null)),
   constraint saga_outcome_is_unknown check (
     saga_outcome in ('completed', 'rejected', 'failed', 'cancelled', 'timed_out')),
   constraint saga_step_status_is_unknown check (saga_step_status in (
     'pending', 'done', 'failed', 'compensating', 'compensated', 'compensation_failed', 'skipped')),
-  constraint created_at_is_out_of_range check (created_at >= '1970-01-01Z' and created_at < '10000-01-01Z'),
+  constraint created_at_is_out_of_range check (
+    created_at >= '1970-01-01 00:00:00+00' and created_at < '10000-01-01 00:00:00+00'),
   constraint text_is_empty_use_null check (not ('' = any (array[
     key, event_type, content_type, correlation_id, causation_id, reply_to, saga_type, saga_id, saga_user, saga_state,
     saga_step, traceparent, tracestate])))
@@ -97,7 +114,8 @@ create index event_id on outbox.event (id);
 create table outbox.relay (
   only_row          boolean     primary key default true check (only_row),
   source            text,
-  -- Which database this is: these tell a copy, a restored dump and a new cluster from the original.
+  -- Which database this is: these tell a copy, a restored dump and a new cluster from the original. A rebase changes
+  -- the last 8 digits of the incarnation only, so that what was published before it is still known as ours.
   incarnation       uuid        not null default gen_random_uuid(),
   system_identifier bigint      not null,
   database_oid      oid         not null,

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Level of everything that `OUTBOXD_LOG` does not name.
@@ -38,13 +39,25 @@ pub fn start(filter: Option<&str>) -> Result<(), LogError> {
 }
 
 fn parse(filter: Option<&str>) -> Result<EnvFilter, LogError> {
-    let filter = filter
+    let filter = filter.unwrap_or_default().trim();
+    let words = filter
+        .split(',')
         .map(str::trim)
-        .filter(|filter| !filter.is_empty())
-        .unwrap_or(LEVEL);
+        .filter(|word| !word.is_empty());
+    let mut directives = vec![LEVEL, QUIET];
+    for word in words {
+        if !word.contains(['=', '[']) {
+            // A bare word could be a target, too, but is a misspelt level as a rule, and would silence the log.
+            let level: LevelFilter = word.parse().map_err(|_| LogError)?;
+            if level < LevelFilter::WARN {
+                directives.retain(|directive| *directive != QUIET);
+            }
+        }
+        directives.push(word);
+    }
     // A later directive for the same target wins.
     EnvFilter::builder()
-        .parse(format!("{QUIET},{filter}"))
+        .parse(directives.join(","))
         .map_err(|_| LogError)
 }
 
@@ -133,8 +146,10 @@ mod tests {
             messages(Some("info,librdkafka=info")),
             ["leads", "chatter", "trouble"]
         );
-        assert_eq!(messages(Some("error")), ["trouble"]);
+        assert_eq!(messages(Some("warn")), ["trouble"]);
+        assert_eq!(messages(Some("off")), [""; 0]);
         assert_eq!(messages(Some(" ")), ["leads", "trouble"]);
+        assert_eq!(messages(Some("elsewhere=debug")), ["leads", "trouble"]);
     }
 
     #[test]

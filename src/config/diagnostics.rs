@@ -40,8 +40,6 @@ struct Place {
 pub(super) struct Problem {
     pub(super) span: Range<usize>,
     pub(super) fault: Fault,
-    /// Complains that something is not there, so its place is only near by.
-    pub(super) missing: bool,
 }
 
 impl ConfigErrors {
@@ -60,7 +58,8 @@ impl ConfigErrors {
         let hidden = mask::hidden(text, strict);
         let report = |problem: Problem| Report {
             place: Some(Place::of(text, &problem.span, &hidden)),
-            fault: problem.fault,
+            // A key is repeated in it, and may hold what a terminal obeys.
+            fault: Fault::new(visible(&problem.fault.what), visible(&problem.fault.remedy)),
         };
         Self {
             file,
@@ -72,6 +71,10 @@ impl ConfigErrors {
     pub fn count(&self) -> usize {
         self.reports.len()
     }
+}
+
+fn visible(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 impl Place {

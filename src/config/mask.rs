@@ -161,12 +161,12 @@ impl Scan<'_> {
     fn header(&mut self) {
         let from = self.at;
         self.skip(|c| c == b'[' || c == b' ');
-        let (segments, _) = self.key(b"]");
+        let (segments, place) = self.key(b"]");
         let known = segments
             .first()
             .is_some_and(|first| TABLES.contains(&first.as_str()));
-        self.skip(|c| c == b']');
-        if self.strict && !known {
+        let closed = !self.skip(|c| c == b']').is_empty();
+        if self.strict && !(known && closed && self.is_key(&place)) {
             self.hide(from..self.at);
         }
         self.hide_line();
@@ -206,12 +206,16 @@ impl Scan<'_> {
         (segments, from..self.at)
     }
 
+    /// Whether a stretch has a key's characters only: anything else could be a value that lost its sign of equality.
+    fn is_key(&self, place: &Range<usize>) -> bool {
+        let legal = |c: u8| c.is_ascii_alphanumeric() || b"_-.\"'".contains(&c);
+        self.slice(place.clone()).trim().bytes().all(legal)
+    }
+
     /// `key = value`.
     fn pair(&mut self) {
         let (segments, place) = self.key(b"=,}");
-        // Whatever else stands before the sign of equality is not a key, but perhaps a value that lost its own.
-        let letter = |c: u8| c.is_ascii_alphanumeric() || b"_-.\"'".contains(&c);
-        let legal = self.slice(place.clone()).trim().bytes().all(letter);
+        let legal = self.is_key(&place);
         let show = legal && may_show(&segments);
         if self.byte() != Some(b'=') {
             return self.hide(self.trimmed(place));
@@ -231,8 +235,12 @@ impl Scan<'_> {
         match self.byte() {
             Some(b'"' | b'\'') => {
                 let inner = self.string(true);
-                // One that does not end, or not on its line, may have swallowed anything.
-                if show && self.at > inner.end && !self.slice(inner.clone()).contains('\n') {
+                // One that does not end, or not on its line, may have swallowed anything; so may
+                // one with the signs of a table in it when the text is not TOML.
+                let text = self.slice(inner.clone());
+                let whole = self.at > inner.end && !text.contains('\n');
+                if show && whole && !(self.strict && text.contains(['"', '\'', '{', '}', '=', '#']))
+                {
                     self.hide_credentials(inner)
                 } else {
                     self.hide(inner)
@@ -315,6 +323,7 @@ impl Scan<'_> {
     }
 
     fn array(&mut self, show: bool) {
+        let from = self.at;
         self.at += 1;
         loop {
             self.skip(|c| c.is_ascii_whitespace() || c == b',');
@@ -326,7 +335,9 @@ impl Scan<'_> {
                 Some(b'#') => self.hide_line(),
                 Some(_) => {
                     let before = self.at;
-                    self.value(show, true);
+                    // One that was never closed swallows the lines after it.
+                    let same_line = !self.slice(from..self.at).contains('\n');
+                    self.value(show && (same_line || !self.strict), true);
                     self.stray();
                     self.at = self.at.max(before + 1);
                 }

@@ -73,7 +73,6 @@ fn syntax(text: &str, broken: &[toml::de::Error], values: Vec<Problem>) -> Vec<P
             problems.push(Problem {
                 span,
                 fault: Fault::new(what, remedy),
-                missing: false,
             });
         }
     }
@@ -82,8 +81,7 @@ fn syntax(text: &str, broken: &[toml::de::Error], values: Vec<Problem>) -> Vec<P
             .iter()
             .map(|problem| line(problem.span.start))
             .collect();
-        let untouched =
-            |problem: &Problem| !problem.missing && !lines.contains(&line(problem.span.start));
+        let untouched = |problem: &Problem| !lines.contains(&line(problem.span.start));
         problems.extend(values.into_iter().filter(untouched));
     }
     problems

@@ -54,12 +54,8 @@ impl<'a> Reader<'a> {
         (self.problems.into_inner(), self.keys.into_inner())
     }
 
-    fn note(&self, span: Range<usize>, missing: bool, fault: Fault) {
-        self.problems.borrow_mut().push(Problem {
-            span,
-            fault,
-            missing,
-        });
+    fn note(&self, span: Range<usize>, fault: Fault) {
+        self.problems.borrow_mut().push(Problem { span, fault });
     }
 }
 
@@ -68,7 +64,7 @@ pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 /// One table of the file, present or not.
 pub(super) struct Section<'a> {
     pub(super) reader: &'a Reader<'a>,
-    /// How messages call it, such as `[sources.orders] batch`.
+    /// How messages call it, such as `[sources.orders.batch]`.
     title: String,
     /// Its path with `*`, for the list of keys.
     path: String,
@@ -226,14 +222,14 @@ impl<'a> Section<'a> {
         if !self.broken {
             let what = format!("`{key}` is missing in {}", self.title);
             let fault = Fault::new(what, "add it; config/outboxd.toml explains every key");
-            self.reader.note(self.span.clone(), true, fault);
+            self.reader.note(self.span.clone(), fault);
         }
         None
     }
 
     /// Notes an error at a place.
     pub(super) fn refuse(&self, span: Range<usize>, fault: Fault) {
-        self.reader.note(span, false, fault);
+        self.reader.note(span, fault);
     }
 
     /// Notes an error of a value.

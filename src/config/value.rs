@@ -53,7 +53,7 @@ fn counted(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// `"250ms"`, `"10s"`, `"5m"`, `"6h"`, `"7d"`.
-pub(crate) fn duration(text: &str) -> Result<Duration, Fault> {
+pub fn duration(text: &str) -> Result<Duration, Fault> {
     counted(text, &DURATION_UNITS)
         .map(Duration::from_millis)
         .ok_or_else(|| {
@@ -290,7 +290,7 @@ pub(crate) fn network(text: &str) -> Result<Network, Fault> {
     };
     let address: IpAddr = address.parse().map_err(|_| fault())?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
+    let bits: u8 = match bits {
         Some(bits) if bits.bytes().all(|c| c.is_ascii_digit()) => {
             bits.parse().map_err(|_| fault())?
         }
@@ -310,6 +310,11 @@ pub(crate) fn network(text: &str) -> Result<Network, Fault> {
             "set them to zero, as in \"10.0.0.0/8\", or make the prefix longer",
         ));
     }
+    // Peers are compared as IPv4 when they are, so their ranges have to be.
+    let (address, bits) = match (address.to_canonical(), bits.checked_sub(96)) {
+        (v4 @ IpAddr::V4(_), Some(bits)) if address.is_ipv6() => (v4, bits),
+        _ => (address, bits),
+    };
     Ok(Network { address, bits })
 }
 

@@ -282,9 +282,12 @@ async fn prepare(client: &Client, display: &str) -> Result<Server, OutboxError> 
         .simple_query(SESSION)
         .await
         .map_err(OutboxError::from)?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
+    let row = answer.iter().find_map(|message| {
+        if let SimpleQueryMessage::Row(row) = message {
+            Some(row)
+        } else {
+            None
+        }
     });
     let text = |column: &str| row.and_then(|row| row.try_get(column).ok().flatten());
     let server = || {

@@ -12,6 +12,10 @@ pub const SCHEMA_VERSION: i32 = 1;
 
 /// A failed conversation with a service database. Messages say what an operator can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "`server`, `reason`, `found` and `role` say what they are"
+)]
 pub enum OutboxError {
     /// Nobody answers, or not in time, or it is starting, stopping or full.
     #[error("{server} cannot be reached: {reason}")]
@@ -34,6 +38,11 @@ pub enum OutboxError {
     /// A right is missing.
     #[error("{reason}; `outboxd sql grants` prints what the roles need")]
     Privilege { reason: String },
+    /// Only the owner of the schema or the database may do this.
+    #[error(
+        "{reason}: connect as the owner of the database, or as a role with `grant create on database`"
+    )]
+    OwnerNeeded { reason: String },
     /// The database of the connection string does not exist.
     #[error("{server}: {reason}; correct the URL or create the database")]
     MissingDatabase { server: String, reason: String },
@@ -107,6 +116,7 @@ impl OutboxError {
             | Self::PasswordMissing { .. }
             | Self::AuthenticationFailed { .. }
             | Self::Privilege { .. }
+            | Self::OwnerNeeded { .. }
             | Self::MissingDatabase { .. }
             | Self::Missing { .. }
             | Self::WrongShape { .. }
@@ -142,7 +152,8 @@ impl OutboxError {
             Self::Unexpected { .. } => 70,
             Self::PasswordMissing { .. }
             | Self::AuthenticationFailed { .. }
-            | Self::Privilege { .. } => 77,
+            | Self::Privilege { .. }
+            | Self::OwnerNeeded { .. } => 77,
             Self::Configuration { .. } => 78,
         }
     }

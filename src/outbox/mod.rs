@@ -6,6 +6,8 @@ pub mod connect;
 pub mod doctor;
 mod doorbell;
 pub mod error;
+mod grants;
+pub mod install;
 pub mod letters;
 mod read;
 mod ring;

@@ -82,7 +82,7 @@ fn the_unmangled_file_shows_no_secret() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_secret_is_not_shown_however_the_file_is_broken(

@@ -1,5 +1,7 @@
 //! What the configuration promises, rule by rule.
 
+#![allow(clippy::string_slice, reason = "the texts are the tests' own")]
+
 use std::ffi::OsString;
 use std::path::Path;
 
