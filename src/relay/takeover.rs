@@ -1,7 +1,7 @@
 //! Taking over a source: nothing is sent before everything that was published is known to the database.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -11,6 +11,7 @@ use super::{Relay, RelayError};
 use crate::kafka::{CheckpointLog, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{Reconcile, Settled};
 use crate::logic::event::Timestamp;
+use crate::logic::health::Beat;
 use crate::logic::status::{Circuit, Phase};
 use crate::outbox::{Seat, Session, Standing};
 
@@ -72,7 +73,7 @@ impl Relay {
     ) -> Result<(Publisher, Standing, Option<Timestamp>), RelayError> {
         let (clients, lease) = (&self.shared.clients, self.shared.lease);
         let checkpoints = self.checkpoint_topic();
-        let publisher = keep(session, epoch, lease, async {
+        let publisher = keep(&self.beat, session, epoch, lease, async {
             self.ensure_topics(&checkpoints).await?;
             let id = format!("{}/{}", clients.prefix(), self.source.name);
             let queue = self.metrics.queue_messages.clone();
@@ -81,7 +82,7 @@ impl Relay {
         let publisher = publisher.await?;
         let mut standing = session.standing(epoch).await?;
         let open = CheckpointLog::open(clients, &checkpoints, standing.checkpoint_next);
-        let mut log = keep(session, epoch, lease, async { Ok(open.await?) }).await?;
+        let mut log = keep(&self.beat, session, epoch, lease, async { Ok(open.await?) }).await?;
         let settled = Settled {
             incarnation: incarnation.to_owned(),
             timeline: session.identity.timeline,
@@ -91,7 +92,7 @@ impl Relay {
         let mut reconcile = Reconcile::new(settled, log.ends)?;
         let mut until = None;
         while let Some(record) =
-            keep(session, epoch, lease, async { Ok(log.next().await?) }).await?
+            keep(&self.beat, session, epoch, lease, async { Ok(log.next().await?) }).await?
         {
             let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
                 continue;
@@ -161,6 +162,7 @@ fn incarnation(seat: &Seat) -> String {
 
 /// Waits for Kafka while the lease is kept alive.
 async fn keep<T>(
+    beat: &Beat,
     session: &Session,
     epoch: i64,
     lease: Duration,
@@ -168,6 +170,7 @@ async fn keep<T>(
 ) -> Result<T, RelayError> {
     let mut work = std::pin::pin!(work);
     loop {
+        beat.tick(Instant::now());
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(lease / 3) => session.renew(epoch, lease).await?,
