@@ -11,9 +11,14 @@
 mod support;
 
 mod bytes;
+mod checks;
+mod install;
 mod kill;
 mod mistakes;
 mod murmur;
 mod refused;
+mod rights;
+mod site;
 mod takeover;
+mod tls;
 mod world;
