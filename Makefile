@@ -12,3 +12,8 @@ prerequisites: ## check what this machine lacks, install it if allowed
 .PHONY: services
 services: ## fetch the PostgreSQL and Kafka that tests and demo run
 	@tests/services/fetch.sh
+
+.PHONY: demo
+demo: prerequisites services ## see outboxd at work until Ctrl-C; with ORDERS=20 until so many orders are placed
+	@cargo build --quiet --bin outboxd --example demo
+	@cargo run --quiet --example demo -- $(if $(ORDERS),--orders $(ORDERS))

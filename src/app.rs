@@ -12,12 +12,13 @@ use crate::admin::{ControlSocket, HttpListener, View};
 use crate::config::{self, Config};
 use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
+use crate::logic::health::Health;
 use crate::logic::lease::Holder;
 use crate::logic::status::SourceStatus;
 use crate::metrics::{Metrics, MetricsError};
 use crate::relay::{Relay, Shared};
 use crate::systemd;
-use crate::tasks::{Tasks, attached};
+use crate::tasks::Tasks;
 
 /// Why a daemon did not start, or ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,8 @@ pub enum Half {
 
 /// What is on its way has so long to arrive.
 const GRACE: Duration = Duration::from_secs(20);
+/// And then who is asking has so long to hear the answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, and drains; a second signal leaves at once.
 pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
@@ -82,39 +85,38 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let http = HttpListener::bind(address).await.map_err(listen)?;
     let control = ControlSocket::bind(&config.admin.socket).await;
     let tasks = Tasks::default();
-    let draining = CancellationToken::new();
+    let health = Health::default();
     let sources = match only {
         Some(Half::Push) => Vec::new(),
-        None | Some(Half::Relay) => start_relay(&config, &tasks)?,
+        None | Some(Half::Relay) => start_relay(&config, &tasks, &health)?,
     };
     let view = View::new(
         &config.relay.instance,
         sources,
-        draining.clone(),
+        tasks.stopping(),
         metrics.clone(),
+        health,
     );
     // The operators' side outlives the work, so that a drain can be watched.
-    let operators = CancellationToken::new();
-    let _http = attached(http.serve(view.clone(), operators.clone()));
-    let _control = match control {
-        Ok(control) => Some(attached(control.serve(view.clone(), operators.clone()))),
-        Err(error) => {
-            let socket = config.admin.socket.display();
-            warn!(%socket, %error, "no control socket: `outboxd status` will not work; does its directory exist?");
-            None
+    let operators = Tasks::default();
+    operators.spawn("http", http.serve(view.clone(), operators.stopping()));
+    match control {
+        Ok(control) => {
+            operators.spawn("control", control.serve(view.clone(), operators.stopping()))
         }
-    };
-    tasks.spawn("upkeep", upkeep(metrics, tasks.stopping()));
-    tasks.spawn("systemd", tell_systemd(view, tasks.stopping()));
+        Err(error) => warn!(%error, "no control socket: `outboxd status` will not work"),
+    }
+    operators.spawn("upkeep", upkeep(metrics, operators.stopping()));
+    operators.spawn("systemd", tell_systemd(view, operators.stopping()));
     info!(%address, sources = config.sources.len(), "started");
-    let failed = tasks.failed();
+    let (failed, operators_failed) = (tasks.failed(), operators.failed());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = failed.cancelled() => {}
+        () = operators_failed.cancelled() => {}
     }
     info!("draining");
-    draining.cancel();
     systemd::stopping();
     tokio::select! {
         left = tasks.stop(GRACE) => if !left.is_empty() {
@@ -123,7 +125,8 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
         _ = terminate.recv() => warn!("asked twice: leaving at once"),
         _ = interrupt.recv() => warn!("asked twice: leaving at once"),
     }
-    if failed.is_cancelled() {
+    operators.stop(LAST_WORDS).await;
+    if failed.is_cancelled() || operators_failed.is_cancelled() {
         error!("ended by itself");
         return Err(AppError::Failed);
     }
@@ -135,6 +138,7 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
 fn start_relay(
     config: &Config,
     tasks: &Tasks,
+    health: &Health,
 ) -> Result<Vec<watch::Receiver<SourceStatus>>, AppError> {
     let process = host::this_process().map_err(|source| AppError::Host {
         what: "reading /proc".to_owned(),
@@ -148,6 +152,7 @@ fn start_relay(
         me: Holder { instance, process },
         lease: config.relay.lease,
         leads: Arc::default(),
+        health: health.clone(),
     };
     let start = |source: &config::Source| {
         let (relay, status) = Relay::new(shared.clone(), source.clone());
@@ -170,16 +175,23 @@ async fn upkeep(metrics: Metrics, stop: CancellationToken) {
     }
 }
 
-/// Tells systemd once that the daemon works, and from then on how it goes.
+/// Tells systemd once that the daemon works, and from then on how it goes and that it lives.
 async fn tell_systemd(view: View, stop: CancellationToken) {
-    let watchdog = attached(systemd::feed_watchdog(|| true, stop.clone()));
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    systemd::ready("started");
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => systemd::status(&view.summary()),
-            () = stop.cancelled() => break,
+    systemd::ready(&view.summary());
+    let report = async {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut told = String::new();
+        loop {
+            ticks.tick().await;
+            let summary = view.summary();
+            if summary != told {
+                systemd::status(&summary);
+                told = summary;
+            }
         }
+    };
+    tokio::select! {
+        () = report => {}
+        () = systemd::feed_watchdog(|| view.stuck(), stop) => {}
     }
-    drop(watchdog);
 }

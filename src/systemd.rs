@@ -1,10 +1,11 @@
 //! What systemd is told: ready, how it goes, stopping, and alive. Says nothing when nobody listens.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// The daemon can be used; what waits for it may start.
 pub fn ready(status: &str) {
@@ -24,8 +25,9 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Tells the watchdog that the daemon is alive, twice in its time, while `alive` says so.
-pub async fn feed_watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
+/// Tells the watchdog that the daemon is alive, twice in its time, while `stuck` finds no loop that
+/// does not turn: then systemd kills the process, and starts another that may take over.
+pub async fn feed_watchdog<S: Display>(stuck: impl Fn() -> Vec<S>, stop: CancellationToken) {
     let Some(timeout) = sd_notify::watchdog_enabled() else {
         stop.cancelled().await;
         return;
@@ -33,8 +35,15 @@ pub async fn feed_watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
     let mut ticks = tokio::time::interval((timeout / 2).max(Duration::from_millis(10)));
     loop {
         tokio::select! {
-            _ = ticks.tick() => if alive() { notify(&[NotifyState::Watchdog]) },
+            _ = ticks.tick() => {}
             () = stop.cancelled() => return,
+        }
+        let stuck = stuck();
+        if stuck.is_empty() {
+            notify(&[NotifyState::Watchdog]);
+        }
+        for stuck in stuck {
+            error!(%stuck, "systemd will restart the daemon");
         }
     }
 }

@@ -11,8 +11,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -22,9 +22,12 @@ use crate::tasks::{attached, attached_blocking};
 /// More connections than this wait.
 const CONNECTIONS: usize = 64;
 /// A request's head has to be in by then.
-const HEAD: Duration = Duration::from_secs(10);
-/// And its answer out by then.
-const WHOLE: Duration = Duration::from_secs(30);
+const HEAD: Duration = Duration::from_secs(5);
+/// And its answer out by then: so long can a hostile client keep one of the connections.
+const WHOLE: Duration = Duration::from_secs(15);
+/// What a request's head may have. Bodies are not read at all.
+const HEAD_BYTES: usize = 16 << 10;
+const HEADERS: usize = 64;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -40,25 +43,27 @@ impl HttpListener {
         })
     }
 
+    /// Where it listens; tells which port was free when port 0 was asked for.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     /// Answers until `stop`.
     pub async fn serve(self, view: View, stop: CancellationToken) {
         let router = Router::new()
             .route("/metrics", get(metrics))
-            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/healthz", get(alive))
             .route("/readyz", get(ready))
             .with_state(view);
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = Vec::new();
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = accept(&self.listener, &slots) => accepted,
                 () = stop.cancelled() => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, slot) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: a moment later some may be free.
                     debug!(%error, "accept failed");
@@ -73,6 +78,8 @@ impl HttpListener {
                 server
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD)
+                    .max_buf_size(HEAD_BYTES)
+                    .max_headers(HEADERS)
                     .keep_alive(false);
                 let served = server.serve_connection(TokioIo::new(stream), service);
                 if let Ok(Err(error)) = tokio::time::timeout(WHOLE, served).await {
@@ -83,6 +90,17 @@ impl HttpListener {
             connections.push(connection);
         }
     }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await;
+    let slot = slot.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
 }
 
 async fn metrics(State(view): State<View>) -> impl IntoResponse {
@@ -98,6 +116,16 @@ async fn metrics(State(view): State<View>) -> impl IntoResponse {
             "rendering failed\n".to_owned(),
         ),
     }
+}
+
+/// That this is answered at all says that the process lives; the loops have to say so themselves.
+async fn alive(State(view): State<View>) -> (StatusCode, String) {
+    let stuck = view.stuck();
+    if stuck.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines: String = stuck.iter().map(|stuck| format!("{stuck}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines)
 }
 
 async fn ready(State(view): State<View>) -> (StatusCode, String) {

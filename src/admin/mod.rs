@@ -4,13 +4,15 @@ mod control;
 mod http;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use control::{ControlError, ControlSocket, Report, status};
+pub use control::{ControlError, ControlSocket, Report, Request, ask, status};
 pub use http::HttpListener;
 
+use crate::logic::health::{Health, Stuck};
 use crate::logic::readiness::Readiness;
 use crate::logic::status::{Phase, SourceStatus};
 use crate::metrics::Metrics;
@@ -22,6 +24,7 @@ pub struct View {
     sources: Vec<watch::Receiver<SourceStatus>>,
     draining: CancellationToken,
     metrics: Metrics,
+    health: Health,
     readiness: Arc<Mutex<Readiness>>,
 }
 
@@ -32,12 +35,14 @@ impl View {
         sources: Vec<watch::Receiver<SourceStatus>>,
         draining: CancellationToken,
         metrics: Metrics,
+        health: Health,
     ) -> Self {
         Self {
             instance: instance.to_owned(),
             sources,
             draining,
             metrics,
+            health,
             readiness: Arc::default(),
         }
     }
@@ -47,6 +52,20 @@ impl View {
             .iter()
             .map(|source| source.borrow().clone())
             .collect()
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            instance: self.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            draining: self.draining.is_cancelled(),
+            sources: self.sources(),
+        }
+    }
+
+    /// The loops of the daemon that do not turn.
+    pub fn stuck(&self) -> Vec<Stuck> {
+        self.health.stuck(Instant::now())
     }
 
     /// What keeps the daemon from being ready.
@@ -76,6 +95,13 @@ impl View {
             .count();
         let away = sources.len() - leads - standby;
         let backlog: u64 = sources.iter().map(|source| source.backlog_events).sum();
-        format!("leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events")
+        let draining = if self.draining.is_cancelled() {
+            "draining: "
+        } else {
+            ""
+        };
+        format!(
+            "{draining}leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events"
+        )
     }
 }

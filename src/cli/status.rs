@@ -1,12 +1,12 @@
 //! `outboxd status`: asks the daemon's control socket how each source is doing.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Exit, Failure, load, table};
-use crate::admin::{self, Report};
-use crate::logic::status::SourceStatus;
+use crate::admin::{self, ControlError, Report};
+use crate::logic::status::{Phase, SourceStatus};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,15 @@ pub struct Args {
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let config = load(file)?;
     let report = admin::status(&config.admin.socket).await;
-    let report = report.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let report = report.map_err(|error| {
+        let denied = matches!(error, ControlError::Denied { .. });
+        let exit = if denied {
+            Exit::Privilege
+        } else {
+            Exit::Unreachable
+        };
+        Failure::new(exit, error)
+    })?;
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
@@ -30,11 +38,17 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    write!(out, "{}", render(&report, since.as_secs_f64()))?;
+    // Where nobody looks at lines, nothing is cut.
+    let width = out
+        .is_terminal()
+        .then(terminal_size::terminal_size)
+        .flatten()
+        .map(|(width, _)| usize::from(width.0));
+    write!(out, "{}", render(&report, since.as_secs_f64(), width))?;
     Ok(())
 }
 
-fn render(report: &Report, now_seconds: f64) -> String {
+fn render(report: &Report, now_seconds: f64, width: Option<usize>) -> String {
     let draining = if report.draining { ", draining" } else { "" };
     let mut text = format!(
         "{}  outboxd {}{draining}\n\n",
@@ -52,7 +66,7 @@ fn render(report: &Report, now_seconds: f64) -> String {
         "LAST ERROR",
     ];
     let rows = report.sources.iter().map(|source| row(source, now_seconds));
-    text.push_str(&table::render(&head, rows));
+    text.push_str(&table::render_within(&head, rows, width));
     text
 }
 
@@ -65,14 +79,20 @@ fn row(source: &SourceStatus, now_seconds: f64) -> Vec<String> {
         .last_error
         .as_ref()
         .map(|(at, error)| format!("{} ago: {error}", age(now_seconds - at)));
+    // Only a leader counts: what another phase has not seen is no zero.
+    let counts = match source.phase {
+        Phase::Connecting | Phase::Standby => false,
+        Phase::TakingOver | Phase::Leading | Phase::Retrying | Phase::Stopped => true,
+    };
+    let counted = |text: String| if counts { text } else { "-".to_owned() };
     vec![
         source.source.clone(),
         word(serde_json::json!(source.phase)),
         source.leader.clone().unwrap_or_else(|| "-".to_owned()),
-        age(lag),
-        source.backlog_events.to_string(),
-        format!("{:.1}", source.events_per_second),
-        source.dead_letters.to_string(),
+        counted(age(lag)),
+        counted(source.backlog_events.to_string()),
+        counted(format!("{:.1}", source.events_per_second)),
+        counted(source.dead_letters.to_string()),
         word(serde_json::json!(source.circuit)),
         error.unwrap_or_else(|| "-".to_owned()),
     ]
@@ -92,23 +112,64 @@ fn age(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_table_tells_how_each_source_is_doing() {
-        let mut orders = SourceStatus::unknown("orders");
-        orders.oldest_unpublished_at = Some(1000.0);
-        orders.last_error = Some((940.0, "Kafka does not answer".into()));
-        let report = Report {
+    fn report(sources: Vec<SourceStatus>) -> Report {
+        Report {
             instance: "a:9464".into(),
             version: "1".into(),
             draining: false,
-            sources: vec![orders],
-        };
-        let text = render(&report, 1001.5);
+            sources,
+        }
+    }
+
+    #[test]
+    fn the_table_tells_how_each_source_is_doing() {
+        let mut orders = SourceStatus::unknown("orders");
+        orders.phase = Phase::Retrying;
+        orders.oldest_unpublished_at = Some(1000.0);
+        orders.last_error = Some((940.0, "Kafka does not answer".into()));
+        let text = render(&report(vec![orders]), 1001.5, None);
         let last = text.lines().last().unwrap();
         assert_eq!(
             last,
-            "orders  connecting  -       1.5 s  0        0.0       0     closed   62 s ago: Kafka does not answer"
+            "orders  retrying  -       1.5 s  0        0.0       0     closed   62 s ago: Kafka does not answer"
         );
+    }
+
+    #[test]
+    fn a_standby_does_not_pass_off_as_zero_what_it_does_not_count() {
+        let mut orders = SourceStatus::unknown("orders");
+        orders.phase = Phase::Standby;
+        orders.leader = Some("b:9464".into());
+        let text = render(&report(vec![orders]), 0.0, None);
+        let last = text.lines().last().unwrap();
+        let cells: Vec<&str> = last.split_whitespace().collect();
+        assert_eq!(
+            cells,
+            [
+                "orders", "standby", "b:9464", "-", "-", "-", "-", "closed", "-"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_draining_daemon_says_so() {
+        let mut draining = report(Vec::new());
+        draining.draining = true;
+        let text = render(&draining, 0.0, None);
+        assert!(text.starts_with("a:9464  outboxd 1, draining\n"), "{text}");
+    }
+
+    #[test]
+    fn a_long_error_is_cut_to_the_terminal() {
+        let mut orders = SourceStatus::unknown("orders");
+        orders.last_error = Some((0.0, "Verbindung zu „größe“ abgelehnt\n".repeat(20)));
+        let text = render(&report(vec![orders]), 1.0, Some(100));
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.ends_with("…\n"), "{text}");
     }
 
     #[test]

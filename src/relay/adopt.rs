@@ -3,15 +3,16 @@
 //! Never works beside a leader: it waits for none, and fences a producer that may be left.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::RelayError;
-use super::takeover::{checkpoint_topic, incarnation, read_back};
+use super::takeover::{Hold, checkpoint_topic, incarnation, read_back};
 use crate::config::{Database, Source};
 use crate::host;
 use crate::kafka::{CheckpointLog, Clients, KafkaError, Publisher, Topics};
 use crate::logic::batch::{RowId, TopicState};
 use crate::logic::checkpoint::{Checkpoint, Halt, RowIds};
+use crate::logic::health::Health;
 use crate::logic::lease::Holder;
 use crate::metrics::Gauge;
 use crate::outbox::{Known, OutboxError, Rebased, Seat, Session};
@@ -71,7 +72,14 @@ async fn carry_over(
     fence(clients, &topics, old).await?;
     let standing = session.standing(epoch).await?;
     if exists(&topics, &checkpoint_topic(clients, old)).await? {
-        read_back(clients, old, session, epoch, &incarnation(seat), LEASE).await?;
+        // A command that is stuck is seen by whoever called it.
+        let beat = Health::default().watch(NAME, LEASE, Instant::now());
+        let hold = Hold {
+            beat: &beat,
+            epoch,
+            lease: LEASE,
+        };
+        read_back(clients, old, session, &incarnation(seat), hold).await?;
     } else if standing.batch > 0 {
         return Err(Halt::Regressed {
             settled: standing.batch,

@@ -27,6 +27,7 @@ use crate::logic::backoff::Backoff;
 use crate::logic::batch::RowId;
 use crate::logic::checkpoint::Halt;
 use crate::logic::event::Timestamp;
+use crate::logic::health::{Beat, Health};
 use crate::logic::lease::{Candidate, Claim, Holder, claim};
 use crate::logic::refusal::{Refusal, Release};
 use crate::logic::status::{Circuit, Phase, SourceStatus};
@@ -46,6 +47,8 @@ pub struct Shared {
     pub lease: Duration,
     /// How many sources it leads.
     pub leads: Arc<AtomicU32>,
+    /// Where sources say that they turn.
+    pub health: Health,
 }
 
 /// One source of one daemon.
@@ -55,6 +58,7 @@ pub struct Relay {
     source: config::Source,
     metrics: SourceMetrics,
     status: watch::Sender<SourceStatus>,
+    beat: Beat,
     /// The epoch that we led with, while nobody fenced us.
     epoch: Option<i64>,
     may_take_back: bool,
@@ -67,6 +71,8 @@ pub struct Relay {
     halted: Option<(Uuid, Halt)>,
 }
 
+/// A source turns at least this often: several times what the longest of its steps, a commit, may take.
+const TURN: Duration = Duration::from_secs(60);
 /// After an error that needs an operator, how often we look whether they acted.
 const OPERATOR: Duration = Duration::from_secs(10);
 /// So many failures of Kafka in a row open the circuit.
@@ -77,7 +83,10 @@ impl Relay {
     pub fn new(shared: Shared, source: config::Source) -> (Self, watch::Receiver<SourceStatus>) {
         let metrics = SourceMetrics::new(&source.name);
         let (status, seen) = watch::channel(SourceStatus::unknown(&source.name));
+        let name = format!("source {}", source.name);
+        let beat = shared.health.watch(name, TURN, Instant::now());
         let relay = Self {
+            beat,
             shared,
             source,
             metrics,
@@ -97,6 +106,7 @@ impl Relay {
         let mut backoff = Backoff::default();
         let mut kafka_failures = 0;
         while !stop.is_cancelled() {
+            self.beat.tick(Instant::now());
             let error = match self.once(&stop).await {
                 Ok(()) => break,
                 Err(error) => error,
@@ -160,6 +170,7 @@ impl Relay {
         stop: &CancellationToken,
     ) -> Result<Option<(Seat, i64)>, RelayError> {
         loop {
+            self.beat.tick(Instant::now());
             let seat = session.seat().await?;
             self.check(&seat, session)?;
             let holder = seat.lease.holder.as_ref();

@@ -189,6 +189,7 @@ impl<'a> Pump<'a> {
                 }
                 self.release().await?;
             }
+            self.relay.beat.tick(Instant::now());
             let planned = self.plan().await?;
             if let Some(in_flight) = in_flight.take() {
                 self.finish(in_flight).await?;
@@ -205,6 +206,7 @@ impl<'a> Pump<'a> {
         stop: &CancellationToken,
     ) -> Result<(), RelayError> {
         loop {
+            self.relay.beat.tick(Instant::now());
             let (until, asleep) = match self.pace.next(Instant::now()) {
                 Next::Now => break,
                 Next::At(due) => (due, false),

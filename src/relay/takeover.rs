@@ -1,7 +1,7 @@
 //! Taking over a source: nothing is sent before everything that was published is known to the database.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -11,6 +11,7 @@ use super::{Relay, RelayError};
 use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{Reconcile, Settled};
 use crate::logic::event::Timestamp;
+use crate::logic::health::Beat;
 use crate::logic::status::{Circuit, Phase};
 use crate::outbox::{Seat, Session, Standing};
 
@@ -70,9 +71,14 @@ impl Relay {
         epoch: i64,
         incarnation: &str,
     ) -> Result<(Publisher, Standing, Option<Timestamp>), RelayError> {
-        let (clients, lease) = (&self.shared.clients, self.shared.lease);
+        let clients = &self.shared.clients;
         let checkpoints = self.checkpoint_topic();
-        let publisher = keep(session, epoch, lease, async {
+        let hold = Hold {
+            beat: &self.beat,
+            epoch,
+            lease: self.shared.lease,
+        };
+        let publisher = keep(hold, session, async {
             self.ensure_topics(&checkpoints).await?;
             let id = format!("{}/{}", clients.prefix(), self.source.name);
             let queue = self.metrics.queue_messages.clone();
@@ -80,8 +86,7 @@ impl Relay {
         });
         let publisher = publisher.await?;
         let source = &self.source.name;
-        let (standing, until) =
-            read_back(clients, source, session, epoch, incarnation, lease).await?;
+        let (standing, until) = read_back(clients, source, session, incarnation, hold).await?;
         Ok((publisher, standing, until))
     }
 
@@ -122,19 +127,27 @@ pub(super) fn checkpoint_topic(clients: &Clients, source: &str) -> String {
     format!("{}.checkpoints.{source}", clients.prefix())
 }
 
+/// What is kept alive while Kafka is waited for: the lease, and the word that we are not stuck.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold<'a> {
+    pub(super) beat: &'a Beat,
+    pub(super) epoch: i64,
+    pub(super) lease: Duration,
+}
+
 /// Includes in the database what was published and not settled; after it nothing is in doubt.
 pub(super) async fn read_back(
     clients: &Clients,
     source: &str,
     session: &mut Session,
-    epoch: i64,
     incarnation: &str,
-    lease: Duration,
+    hold: Hold<'_>,
 ) -> Result<(Standing, Option<Timestamp>), RelayError> {
+    let Hold { epoch, lease, .. } = hold;
     let mut standing = session.standing(epoch).await?;
     let topic = checkpoint_topic(clients, source);
     let open = CheckpointLog::open(clients, &topic, standing.checkpoint_next);
-    let mut log = keep(session, epoch, lease, async { Ok(open.await?) }).await?;
+    let mut log = keep(hold, session, async { Ok(open.await?) }).await?;
     let settled = Settled {
         incarnation: incarnation.to_owned(),
         timeline: session.identity.timeline,
@@ -143,7 +156,7 @@ pub(super) async fn read_back(
     };
     let mut reconcile = Reconcile::new(settled, log.ends)?;
     let mut until = None;
-    while let Some(record) = keep(session, epoch, lease, async { Ok(log.next().await?) }).await? {
+    while let Some(record) = keep(hold, session, async { Ok(log.next().await?) }).await? {
         let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
             continue;
         };
@@ -174,17 +187,17 @@ pub(super) fn incarnation(seat: &Seat) -> String {
 }
 
 /// Waits for Kafka while the lease is kept alive.
-pub(super) async fn keep<T>(
+async fn keep<T>(
+    hold: Hold<'_>,
     session: &Session,
-    epoch: i64,
-    lease: Duration,
     work: impl Future<Output = Result<T, RelayError>>,
 ) -> Result<T, RelayError> {
     let mut work = std::pin::pin!(work);
     loop {
+        hold.beat.tick(Instant::now());
         tokio::select! {
             done = &mut work => return done,
-            () = tokio::time::sleep(lease / 3) => session.renew(epoch, lease).await?,
+            () = tokio::time::sleep(hold.lease / 3) => session.renew(hold.epoch, hold.lease).await?,
         }
     }
 }

@@ -30,12 +30,15 @@ fn two_interrupted_take_overs_with_late_commits_double_nothing() {
         );
         let relay = service.connect_as("postgres").await;
         hold(&relay, "select from outbox.relay for update").await;
-        insert(&service.connect().await, &topic, 100..200).await;
+        let writer = service.connect().await;
+        writer.batch_execute("begin").await.unwrap();
+        insert(&writer, &topic, 100..200).await;
+        writer.batch_execute("commit").await.unwrap();
         // It publishes, and then waits to settle.
         wait_until("a hundred events before the settlement", PATIENCE, || {
             seen(&topic) >= 20
         });
-        daemon.kill();
+        kill(&daemon, &service).await;
 
         first.batch_execute("commit").await.unwrap();
         interrupt(&daemon, &service, &relay).await;
@@ -124,6 +127,20 @@ async fn interrupt(daemon: &Daemon, service: &Service<'_>, relay: &Client) {
         service.number("select count(*) from outbox.ahead") >= 20,
         "read back"
     );
-    daemon.kill();
+    kill(daemon, service).await;
     letters.batch_execute("rollback").await.unwrap();
+}
+
+/// Kills the daemon, and ends its sessions: one that waits for a lock would still do its work when it gets it.
+async fn kill(daemon: &Daemon, service: &Service<'_>) {
+    daemon.kill();
+    let client = service.connect_as("postgres").await;
+    let of = "from pg_stat_activity where application_name like 'outboxd %' and datname = current_database()";
+    client
+        .batch_execute(&format!("select pg_terminate_backend(pid) {of}"))
+        .await
+        .unwrap();
+    wait_until("the end of the sessions", PATIENCE, || {
+        service.number(&format!("select count(*) {of}")) == 0
+    });
 }

@@ -1,0 +1,148 @@
+//! What systemd hears, over a real datagram socket. The daemon's part runs in a child: it alone may have
+//! `NOTIFY_SOCKET` in its environment.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use outboxd::systemd;
+use tokio_util::sync::CancellationToken;
+
+/// The watchdog's time in the child; it is fed after half of it.
+const WATCHDOG: Duration = Duration::from_millis(200);
+
+/// Runs one of the ignored tests below in a child that is told of `socket`, and returns what it said.
+fn hear(test: &str, socket: Option<&Path>) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify.sock");
+    let listener = UnixDatagram::bind(&path).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", test, "--ignored"])
+        .env_remove("WATCHDOG_PID")
+        .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
+        .env("NOTIFY_SOCKET", socket.unwrap_or(&path))
+        .stdout(Stdio::null());
+    assert!(child.status().unwrap().success());
+    listener.set_nonblocking(true).unwrap();
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(bytes) = listener.recv(&mut buffer) {
+        heard.push(String::from_utf8(buffer[..bytes].to_vec()).unwrap());
+    }
+    heard
+}
+
+#[test]
+fn systemd_hears_ready_status_watchdog_and_stopping() {
+    let heard = hear("systemd::child_lives", None);
+    assert_eq!(heard.first().unwrap(), "READY=1\nSTATUS=leads 1\n");
+    // A second line would be an assignment of its own.
+    assert_eq!(heard[1], "STATUS=an error  MAINPID=1\n");
+    let last = heard.len() - 1;
+    assert_eq!(heard[last], "STOPPING=1\n");
+    let fed = &heard[2..last];
+    assert!(fed.len() >= 3, "{heard:?}");
+    assert!(
+        fed.iter().all(|message| message == "WATCHDOG=1\n"),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn a_daemon_with_a_hung_loop_does_not_feed_the_watchdog() {
+    assert_eq!(hear("systemd::child_hangs", None), Vec::<String>::new());
+}
+
+#[test]
+fn a_systemd_that_is_away_does_no_harm() {
+    let nobody = Path::new("/nonexistent/notify.sock");
+    assert_eq!(
+        hear("systemd::child_lives", Some(nobody)),
+        Vec::<String>::new()
+    );
+}
+
+#[tokio::test]
+#[ignore = "the child of the tests above"]
+async fn child_lives() {
+    systemd::ready("leads 1");
+    systemd::status("an error\r\nMAINPID=1");
+    let stop = CancellationToken::new();
+    let feed = systemd::feed_watchdog(Vec::<String>::new, stop.clone());
+    let stopped = async {
+        tokio::time::sleep(WATCHDOG * 2).await;
+        stop.cancel();
+    };
+    tokio::join!(feed, stopped);
+    systemd::stopping();
+}
+
+#[tokio::test]
+#[ignore = "the child of the tests above"]
+async fn child_hangs() {
+    let stop = CancellationToken::new();
+    let feed = systemd::feed_watchdog(|| vec!["source orders"], stop.clone());
+    let stopped = async {
+        tokio::time::sleep(WATCHDOG * 2).await;
+        stop.cancel();
+    };
+    tokio::join!(feed, stopped);
+}
+
+#[test]
+fn the_unit_never_starts_again_after_an_exit_that_would_only_repeat() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outboxd.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let lines: Vec<&str> = unit.lines().collect();
+    for line in [
+        "Type=notify",
+        "ExecStartPre=/usr/bin/outboxd check",
+        "ExecStart=/usr/bin/outboxd run",
+        "RestartPreventExitStatus=64 65 77 78",
+        "WatchdogSec=30s",
+        "RuntimeDirectory=outboxd",
+    ] {
+        assert!(lines.contains(&line), "{line}");
+    }
+    // Later than systemd 252, which would ignore them with a warning nobody reads.
+    for later in [
+        "notify-reload",
+        "ImportCredential",
+        "RestartSteps",
+        "RestartMaxDelaySec",
+    ] {
+        assert!(!unit.contains(later), "{later}");
+    }
+}
+
+/// Held against the installed systemd, where there is one.
+#[test]
+fn systemd_finds_no_fault_with_the_unit() {
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("outboxd.service");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outboxd.service");
+    // The program is not installed here.
+    let text = fs::read_to_string(&shipped).unwrap();
+    fs::write(
+        &unit,
+        text.replace("/usr/bin/outboxd", env!("CARGO_BIN_EXE_outboxd")),
+    )
+    .unwrap();
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
+    let unit = unit.to_str().unwrap();
+    let Ok(verified) = analyze(&["verify", unit]) else {
+        eprintln!("skipped: systemd-analyze is not installed");
+        return;
+    };
+    assert!(verified.status.success(), "{verified:?}");
+    assert!(verified.stderr.is_empty(), "{verified:?}");
+    let secured = analyze(&["security", "--offline=true", "--threshold=12", unit]).unwrap();
+    assert!(
+        secured.status.success(),
+        "{}",
+        String::from_utf8_lossy(&secured.stdout)
+    );
+}
