@@ -21,6 +21,8 @@ use crate::tasks::{Attached, attached};
 const SESSION: &str = include_str!("../../sql/session.sql");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For what follows the TCP handshake.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -135,12 +137,16 @@ async fn open(
     let mut config = settings(database, application_name, target)?;
     let connector = tls::connector(&database.tls).await?;
     // The driver's time-out ends with the TCP handshake; this one covers TLS, password and the first answer.
+    let each = config
+        .get_connect_timeout()
+        .copied()
+        .unwrap_or(CONNECT_TIMEOUT);
     let hosts = config
         .get_hosts()
         .len()
         .max(config.get_hostaddrs().len())
         .max(1);
-    let patience = CONNECT_TIMEOUT * u32::try_from(hosts).unwrap_or(1);
+    let patience = each * u32::try_from(hosts).unwrap_or(1) + ANSWER_TIMEOUT;
     let attempt = timeout(patience, async {
         let first = dial(&config, &connector, database).await;
         match first {

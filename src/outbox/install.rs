@@ -7,7 +7,7 @@ use tokio_postgres::Transaction;
 
 use super::connect::Link;
 use super::error::{OutboxError, SCHEMA_VERSION};
-use super::grants;
+use super::{grants, roles};
 
 /// Every version's migration, oldest first. One is never changed once it was released.
 const MIGRATIONS: [(i32, &str); 1] = [(1, include_str!("../../sql/0001_outbox.sql"))];
@@ -72,7 +72,7 @@ async fn carry_out(
     transaction: &Transaction<'_>,
     options: &Install,
 ) -> Result<Installed, OutboxError> {
-    check_roles(transaction, options).await?;
+    roles::check(transaction, options).await?;
     let from = version(transaction).await?;
     if from > SCHEMA_VERSION {
         return Err(OutboxError::SchemaVersion { found: from });
@@ -84,17 +84,7 @@ async fn carry_out(
     if let Some(slot) = options.slot {
         set_slot(transaction, slot).await?;
     }
-    let mut notices = Vec::new();
-    for role in services(transaction, options).await? {
-        transaction.batch_execute(&grants::service(&role)).await?;
-    }
-    for role in relays(transaction, options).await? {
-        transaction.batch_execute(&grants::relay(&role)).await?;
-        transaction.batch_execute(&grants::pin(&role)).await?;
-        if !is_pinned(transaction, &role).await? {
-            notices.push(unpinned(&role));
-        }
-    }
+    let notices = roles::grant(transaction, options).await?;
     Ok(Installed {
         from,
         to: SCHEMA_VERSION,
@@ -182,85 +172,6 @@ async fn version(transaction: &Transaction<'_>) -> Result<i32, OutboxError> {
         });
     }
     Ok(0)
-}
-
-/// outboxd's role may not be one that could do more than its grants say.
-async fn check_roles(transaction: &Transaction<'_>, options: &Install) -> Result<(), OutboxError> {
-    let refused = |reason: String| Err(OutboxError::Refused { reason });
-    let named = [&options.relay_role, &options.app_role];
-    for role in named.into_iter().flatten() {
-        let query = "select rolsuper, rolname = current_user from pg_roles where rolname = $1";
-        let Some(row) = transaction.query_opt(query, &[role]).await? else {
-            return Err(OutboxError::RoleMissing { role: role.clone() });
-        };
-        let mighty: bool = row.try_get::<_, bool>(0)? || row.try_get(1)?;
-        if mighty && Some(role) == options.relay_role.as_ref() {
-            return refused(format!(
-                "role \"{role}\" is a superuser or the owner: give outboxd a role of its own, `create role outboxd login`"
-            ));
-        }
-    }
-    if options.relay_role.is_some() && options.relay_role == options.app_role {
-        return refused("--relay-role and --app-role must be two roles".to_owned());
-    }
-    Ok(())
-}
-
-/// The services' roles: the named one, and those that had the right before.
-async fn services(
-    transaction: &Transaction<'_>,
-    options: &Install,
-) -> Result<Vec<String>, OutboxError> {
-    let had = "select pg_get_userbyid(acl.grantee)::text
-        from pg_attribute as attribute, aclexplode(attribute.attacl) as acl, pg_class as class
-        where class.oid = attribute.attrelid and class.oid = 'outbox.event'::regclass and attribute.attname = 'topic'
-          and acl.privilege_type = 'INSERT' and acl.grantee not in (0, class.relowner)";
-    with(transaction, had, options.app_role.as_deref()).await
-}
-
-/// The same of outboxd's.
-async fn relays(
-    transaction: &Transaction<'_>,
-    options: &Install,
-) -> Result<Vec<String>, OutboxError> {
-    let had = "select pg_get_userbyid(acl.grantee)::text
-        from pg_class as class, aclexplode(class.relacl) as acl
-        where class.oid = 'outbox.relay'::regclass and acl.privilege_type = 'UPDATE'
-          and acl.grantee not in (0, class.relowner)";
-    with(transaction, had, options.relay_role.as_deref()).await
-}
-
-async fn with(
-    transaction: &Transaction<'_>,
-    query: &str,
-    named: Option<&str>,
-) -> Result<Vec<String>, OutboxError> {
-    let mut roles: Vec<String> = named.map(str::to_owned).into_iter().collect();
-    for row in transaction.query(query, &[]).await? {
-        let role: String = row.try_get(0)?;
-        if !roles.contains(&role) {
-            roles.push(role);
-        }
-    }
-    Ok(roles)
-}
-
-async fn is_pinned(transaction: &Transaction<'_>, role: &str) -> Result<bool, OutboxError> {
-    let query = "select exists (select from pg_db_role_setting
-        where setrole = (select oid from pg_roles where rolname = $1)
-          and setdatabase = (select oid from pg_database where datname = current_database())
-          and setconfig @> array['plan_cache_mode=force_generic_plan'])";
-    Ok(transaction.query_one(query, &[&role]).await?.try_get(0)?)
-}
-
-fn unpinned(role: &str) -> String {
-    let settings = grants::PINNED.map(|(name, value)| format!("{name} = {value}"));
-    format!(
-        "the settings of role \"{role}\" were left alone, which matters behind a pooler only: a role that may should run \
-         `alter role {} in database … set …` with {}",
-        grants::quoted(role),
-        settings.join(", ")
-    )
 }
 
 #[cfg(test)]

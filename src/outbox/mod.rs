@@ -12,6 +12,7 @@ pub mod install;
 pub mod letters;
 mod read;
 mod ring;
+mod roles;
 mod session;
 mod settle;
 mod tls;

@@ -239,6 +239,21 @@ fn what_cannot_be_installed_is_refused_with_advice() {
 }
 
 #[test]
+fn an_owner_that_serves_as_a_role_keeps_its_rights_and_never_leads() {
+    let site = Site::new(postgres(16), "mighty");
+    let owner = site.role("owner");
+    for _ in 0..2 {
+        let ended = site.install_as("owner", &["--app-role", &owner]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.out.contains("a role of its own"), "{ended:?}");
+    }
+    let ended = site.install_as("postgres", &["--relay-role", &owner]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert!(ended.err.contains("a role of its own"), "{ended:?}");
+    assert_eq!(site.install(&[]).code, 0);
+}
+
+#[test]
 fn an_empty_schema_of_the_owner_is_taken() {
     for version in [14, 18] {
         let site = Site::new(postgres(version), "given");

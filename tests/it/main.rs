@@ -19,6 +19,7 @@ mod mistakes;
 mod murmur;
 mod refused;
 mod rights;
+mod session;
 mod site;
 mod takeover;
 mod tls;
