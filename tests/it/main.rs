@@ -16,6 +16,7 @@ mod install;
 mod kill;
 mod mistakes;
 mod murmur;
+mod readme;
 mod refused;
 mod rights;
 mod site;
