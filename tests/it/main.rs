@@ -19,6 +19,7 @@ mod murmur;
 mod readme;
 mod refused;
 mod rights;
+mod ring;
 mod site;
 mod takeover;
 mod tls;

@@ -20,8 +20,7 @@ fn two_interrupted_take_overs_with_late_commits_double_nothing() {
     let topic = topic(kafka, "takeover", 4, &[]);
     let service = Service::install(postgres, "shop");
     // A long lease, so that no renewal meets the lock below before the rows are read.
-    let config =
-        kafka_block(kafka, &prefix) + "[relay]\nlease = \"60s\"\n" + &service.block(BATCH);
+    let config = kafka_block(kafka, &prefix) + "[relay]\nlease = \"60s\"\n" + &service.block(BATCH);
     let daemon = Daemon::start(OUTBOXD, &config);
     wait_until("the first beat to be settled", PATIENCE, || {
         service.number("select batch from outbox.relay") > 0
