@@ -22,7 +22,11 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let report = admin::status(&config.admin.socket).await;
     let report = report.map_err(|error| {
         let denied = matches!(error, ControlError::Denied { .. });
-        let exit = if denied { Exit::Privilege } else { Exit::Unreachable };
+        let exit = if denied {
+            Exit::Privilege
+        } else {
+            Exit::Unreachable
+        };
         Failure::new(exit, error)
     })?;
     let mut out = std::io::stdout().lock();
@@ -139,7 +143,12 @@ mod tests {
         let text = render(&report(vec![orders]), 0.0, None);
         let last = text.lines().last().unwrap();
         let cells: Vec<&str> = last.split_whitespace().collect();
-        assert_eq!(cells, ["orders", "standby", "b:9464", "-", "-", "-", "-", "closed", "-"]);
+        assert_eq!(
+            cells,
+            [
+                "orders", "standby", "b:9464", "-", "-", "-", "-", "closed", "-"
+            ]
+        );
     }
 
     #[test]
@@ -155,7 +164,10 @@ mod tests {
         let mut orders = SourceStatus::unknown("orders");
         orders.last_error = Some((0.0, "Verbindung zu „größe“ abgelehnt\n".repeat(20)));
         let text = render(&report(vec![orders]), 1.0, Some(100));
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.ends_with("…\n"), "{text}");
     }
