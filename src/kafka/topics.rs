@@ -84,16 +84,16 @@ impl Topics {
         Ok(states)
     }
 
-    /// Notes what a transaction found out.
+    /// Notes what a transaction found out about a topic; a usable one has other limits than we thought.
     pub fn learn(&self, name: &str, state: TopicState) {
-        let mut known = self.known();
-        match (state, known.get_mut(name)) {
-            // Its limits changed: ask anew.
-            (TopicState::Usable, _) | (_, None) => drop(known.remove(name)),
-            (state, Some(topic)) => {
-                topic.state = state;
-                topic.since = Instant::now();
-            }
+        let now = Instant::now();
+        if let Some(topic) = self.known().get_mut(name) {
+            topic.state = state;
+            topic.since = match state {
+                // To be asked again at once; until then its limit counts as it was.
+                TopicState::Usable => now.checked_sub(FRESH).unwrap_or(now),
+                TopicState::Missing | TopicState::Denied => now,
+            };
         }
     }
 

@@ -95,7 +95,7 @@ impl Session {
             .batch_execute(include_str!("../../sql/pin.sql"))
             .await?;
         let identity = identify(&link.client).await?;
-        let statements = Statements::prepare(&link.client).await?;
+        let statements = Box::pin(Statements::prepare(&link.client)).await?;
         Ok(Self {
             link,
             statements,

@@ -85,7 +85,8 @@ fn certificate_advice(error: &CertificateError, tls: &Tls) -> String {
         reason = "rustls words the others well"
     )]
     match error {
-        CertificateError::UnknownIssuer => format!(
+        // Another authority of the same name shows only in the signature.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the server's certificate is not signed by any of {authorities}; name the right file in sslrootcert"
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

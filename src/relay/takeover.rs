@@ -91,8 +91,10 @@ impl Relay {
         };
         let mut reconcile = Reconcile::new(settled, log.ends)?;
         let mut until = None;
-        while let Some(record) =
-            keep(&self.beat, session, epoch, lease, async { Ok(log.next().await?) }).await?
+        while let Some(record) = keep(&self.beat, session, epoch, lease, async {
+            Ok(log.next().await?)
+        })
+        .await?
         {
             let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
                 continue;

@@ -11,6 +11,15 @@
 mod support;
 
 mod bytes;
+mod checks;
+mod install;
 mod kill;
+mod mistakes;
 mod murmur;
+mod readme;
+mod refused;
+mod rights;
+mod site;
+mod takeover;
+mod tls;
 mod world;
