@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about events; what one error means for the next step is said in [`error`].
 
+mod adopt;
 mod error;
 mod pump;
 mod takeover;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub use adopt::{Accepted, Renamed, rebase, rename};
 pub use error::{Disposition, RelayError, Replace};
 
 use crate::config;
