@@ -12,3 +12,7 @@ prerequisites: ## check what this machine lacks, install it if allowed
 .PHONY: services
 services: ## fetch the PostgreSQL and Kafka that tests and demo run
 	@tests/services/fetch.sh
+
+.PHONY: bench
+bench: ## measure speed and cost beside bare PostgreSQL and bare Kafka (5 minutes); BENCH="--json FILE" for options
+	@cargo bench --bench relay -- $(BENCH)
