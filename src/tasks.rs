@@ -76,7 +76,10 @@ impl Tasks {
 }
 
 /// A helper task that lives no longer than its handle, such as the driver of a connection.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that spawns"
+)]
 pub fn attached<F>(future: F) -> Attached<F::Output>
 where
     F: Future + Send + 'static,

@@ -153,11 +153,11 @@ fn a_paused_cluster_stands_still_as_a_whole_and_goes_on_afterwards() {
     postgres.pause();
     let children = support::process::children(postmaster);
     assert!(children.len() > 3, "{children:?}");
-    wait_until("all to stop", SECOND, || {
+    wait_until("all to stop", 10 * SECOND, || {
         stopped(postmaster) && children.iter().all(|child| stopped(*child))
     });
     postgres.resume();
-    wait_until("all to go on", SECOND, || {
+    wait_until("all to go on", 10 * SECOND, || {
         !children.iter().any(|child| stopped(*child))
     });
     assert_eq!(
@@ -311,7 +311,7 @@ fn program(directory: &Path, script: &str) -> PathBuf {
 fn a_daemon_gets_its_configuration_and_tells_how_it_ended() {
     let directory = tempfile::tempdir().unwrap();
     let script =
-        r#"echo "$VARIABLE" "$@"; cat "$3" >&2; trap 'exit 7' TERM; while :; do sleep 0.1; done"#;
+        r#"trap 'exit 7' TERM; echo "$VARIABLE" "$@"; cat "$3" >&2; while :; do sleep 0.1; done"#;
     let daemon = Daemon::builder(program(directory.path(), script), "[kafka]\n")
         .environment("VARIABLE", "it's \"set\" $x")
         .arguments(&["--only", "relay"])

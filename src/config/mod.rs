@@ -26,7 +26,7 @@ mod words;
 pub use diagnostics::ConfigErrors;
 pub use push::Push;
 pub use secret::{Secret, SecretError, SecretString};
-pub use value::{Fault, Network};
+pub use value::{Fault, Network, duration};
 
 use section::Outside;
 

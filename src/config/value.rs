@@ -53,7 +53,7 @@ fn counted(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// `"250ms"`, `"10s"`, `"5m"`, `"6h"`, `"7d"`.
-pub(crate) fn duration(text: &str) -> Result<Duration, Fault> {
+pub fn duration(text: &str) -> Result<Duration, Fault> {
     counted(text, &DURATION_UNITS)
         .map(Duration::from_millis)
         .ok_or_else(|| {

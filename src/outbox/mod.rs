@@ -6,6 +6,7 @@ pub mod connect;
 pub mod doctor;
 mod doorbell;
 pub mod error;
+pub mod install;
 pub mod letters;
 mod read;
 mod ring;

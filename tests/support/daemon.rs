@@ -190,3 +190,17 @@ impl Daemon {
         self.guardian.output("stdout") + &self.guardian.output("stderr")
     }
 }
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(60)..).unwrap_or_default();
+            #[expect(clippy::print_stderr, reason = "a test has failed, and this may say why")]
+            {
+                eprintln!("the daemon's last words:\n{}", tail.join("\n"));
+            }
+        }
+    }
+}

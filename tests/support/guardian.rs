@@ -108,7 +108,7 @@ impl Guardian {
     /// Runs a command to its end, which must be a success.
     pub(crate) fn run(&self, command: &[String]) {
         self.start(command);
-        let status = self.wait(Duration::from_secs(60));
+        let status = self.wait(Duration::from_secs(180));
         assert!(
             status == 0,
             "{command:?} ended with {status}:\n{}",

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How long it may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a broker is to be like; the defaults start quickest.
 pub(crate) struct Builder {
@@ -139,8 +139,6 @@ fn fence(directory: &Path, controller: &str) -> BTreeMap<String, String> {
         ("process.roles", "controller"),
         ("listeners", &format!("CONTROLLER://{controller}")),
         ("broker.session.timeout.ms", "1"),
-        // Something new in the log soon, whatever happens.
-        ("metadata.max.idle.interval.ms", "20"),
     ];
     properties.extend(fence.map(|(name, value)| (name.to_owned(), value.to_owned())));
     properties
@@ -260,20 +258,26 @@ impl Kafka {
     fn fence(&self) {
         let before = self.guardian.output("stdout").len();
         self.guardian.start(&self.fence);
+        let mut epoch: Option<i64> = None;
         self.guardian.wait_ready(PATIENCE, || {
             let log = self.guardian.output("stdout");
-            log.get(before..)
-                .is_some_and(|news| news.contains("Fencing broker 1 "))
+            let news = log.get(before..).unwrap_or_default();
+            let fencing = news.split_once("Fencing broker 1 at epoch ");
+            let words = fencing.map(|(_, rest)| rest.split(' '));
+            epoch = words.and_then(|mut words| words.next()?.parse().ok());
+            epoch.is_some()
         });
-        // Records are written in order: whatever is written from now on, the fencing is before it.
-        let length = || {
-            let log = self
-                .directory()
-                .join("data/__cluster_metadata-0/00000000000000000000.log");
-            fs::metadata(log).expect("the log of the cluster").len()
-        };
-        let written = length();
-        self.guardian.wait_ready(PATIENCE, || length() > written);
+        // It has decided that; the end of this record in the cluster's log proves that it is written: broker, epoch, and one
+        // tagged field, number 0 of one byte, "fenced", which is set.
+        let epoch = epoch.expect("just found").to_be_bytes();
+        let record = [&1_i32.to_be_bytes()[..], &epoch, &[1, 0, 1, 1]].concat();
+        let log = self
+            .directory()
+            .join("data/__cluster_metadata-0/00000000000000000000.log");
+        self.guardian.wait_ready(PATIENCE, || {
+            let log = fs::read(&log).expect("the log of the cluster");
+            log.windows(record.len()).any(|bytes| bytes == record)
+        });
         self.guardian.kill();
     }
 

@@ -209,19 +209,19 @@ impl Postgres {
     pub(crate) fn start_again(&self) {
         self.guardian.start(&self.command);
         self.guardian
-            .wait_ready(Duration::from_secs(60), || self.is_ready());
+            .wait_ready(Duration::from_secs(180), || self.is_ready());
     }
 
     /// Ends all sessions and shuts down in order.
     pub(crate) fn stop_fast(&self) {
         self.guardian.signal("INT");
-        self.guardian.wait(Duration::from_secs(60));
+        self.guardian.wait(Duration::from_secs(180));
     }
 
     /// Ends everything without a checkpoint: the next start recovers.
     pub(crate) fn stop_immediate(&self) {
         self.guardian.signal("QUIT");
-        self.guardian.wait(Duration::from_secs(60));
+        self.guardian.wait(Duration::from_secs(180));
     }
 
     /// SIGKILL for all its processes, as if the machine had gone.
