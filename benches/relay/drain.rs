@@ -21,8 +21,8 @@ use crate::world::{self, Service};
 /// Often enough for the figures, seldom enough not to show in them.
 const GLANCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Makes the broker's compiler do its work before it is measured.
-const WARM_UP: usize = 100_000;
+/// Events until the broker's compiler has done most of its work, which would take more of the machine than the broker does.
+const WARM_UP: usize = 800_000;
 const MILLION: f64 = 1e6;
 
 struct Round {
@@ -42,11 +42,14 @@ struct Part {
 
 pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
     eprintln!("warming up");
-    produce(bench, WARM_UP);
+    for _ in 0..WARM_UP.div_ceil(options.rows) {
+        produce(bench, options.rows);
+    }
     let rounds: Vec<Round> = (1..=options.rounds)
         .map(|number| {
-            eprintln!("drain {number} of {}", options.rounds);
-            round(bench, options.rows)
+            let round = round(bench, options.rows);
+            eprintln!("drain {number} of {}: {:.0} events per s", options.rounds, round.relay.events_per_s);
+            round
         })
         .collect();
     let median = |figure: fn(&Round) -> f64| Some(median(rounds.iter().map(figure).collect()));

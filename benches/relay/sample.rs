@@ -1,6 +1,6 @@
 //! The events of the bench: what is inserted, and the same as records for a producer. Payloads hardly compress.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rdkafka::{
     message::{Header, OwnedHeaders},
@@ -87,7 +87,7 @@ impl Record {
         let headers = self.headers.iter().fold(headers, |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         });
-        BaseRecord::to(topic).key(&self.key).payload(&self.payload).headers(headers)
+        BaseRecord::to(topic).key(self.key.as_str()).payload(self.payload.as_str()).headers(headers)
     }
 }
 
@@ -100,9 +100,4 @@ pub(crate) fn moment(ce_time: &[u8]) -> SystemTime {
 /// Milliseconds since then; clocks of one machine, so never before it.
 pub(crate) fn ms_since(then: SystemTime) -> f64 {
     then.elapsed().unwrap_or_default().as_secs_f64() * 1000.0
-}
-
-/// PostgreSQL's microseconds since 1970 as a moment.
-pub(crate) fn from_micros(micros: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).expect("after 1970"))
 }
