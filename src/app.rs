@@ -101,7 +101,9 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let operators = Tasks::default();
     operators.spawn("http", http.serve(view.clone(), operators.stopping()));
     match control {
-        Ok(control) => operators.spawn("control", control.serve(view.clone(), operators.stopping())),
+        Ok(control) => {
+            operators.spawn("control", control.serve(view.clone(), operators.stopping()))
+        }
         Err(error) => warn!(%error, "no control socket: `outboxd status` will not work"),
     }
     operators.spawn("upkeep", upkeep(metrics, operators.stopping()));

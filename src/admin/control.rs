@@ -61,7 +61,9 @@ struct Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The socket's place does not exist.
-    #[error("the directory {path} does not exist; create it for the daemon's user, or set `[admin] socket`")]
+    #[error(
+        "the directory {path} does not exist; create it for the daemon's user, or set `[admin] socket`"
+    )]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -281,7 +283,11 @@ pub async fn ask<A: DeserializeOwned>(path: &Path, request: &Request) -> Result<
     let asked = tokio::time::timeout(PATIENCE, exchange(path, request)).await;
     let answer = match asked {
         Ok(answer) => answer.map_err(|error| unreachable(path, error))?,
-        Err(_) => return Err(ControlError::Silent { path: path.to_owned() }),
+        Err(_) => {
+            return Err(ControlError::Silent {
+                path: path.to_owned(),
+            });
+        }
     };
     if let Ok(Refusal { error }) = serde_json::from_slice(&answer) {
         return Err(ControlError::Refused(error));
@@ -308,7 +314,8 @@ async fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
 fn unreachable(path: &Path, source: io::Error) -> ControlError {
     let path = path.to_owned();
     // The other kinds say nothing that a user could act upon, so their text is kept.
-    if source.kind() == io::ErrorKind::NotFound || source.kind() == io::ErrorKind::ConnectionRefused {
+    if source.kind() == io::ErrorKind::NotFound || source.kind() == io::ErrorKind::ConnectionRefused
+    {
         ControlError::Nobody { path }
     } else if source.kind() == io::ErrorKind::PermissionDenied {
         ControlError::Denied { path }

@@ -100,6 +100,8 @@ impl View {
         } else {
             ""
         };
-        format!("{draining}leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events")
+        format!(
+            "{draining}leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events"
+        )
     }
 }

@@ -156,7 +156,7 @@ async fn open(source: &Source) -> Result<Link, Failure> {
     Ok(connect(&source.database, "outboxd dead-letters").await?)
 }
 
-fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure> {
+pub(super) fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure> {
     config
         .sources
         .iter()

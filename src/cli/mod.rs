@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors};
+use crate::kafka::KafkaError;
 use crate::logging::LogError;
 use crate::outbox::OutboxError;
+use crate::relay::RelayError;
 
 pub mod check;
 pub mod config;
@@ -183,6 +185,29 @@ impl From<OutboxError> for Failure {
             77 => Exit::Privilege,
             78 => Exit::Config,
             _ => Exit::Bug,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<RelayError> for Failure {
+    fn from(error: RelayError) -> Self {
+        let exit = match &error {
+            RelayError::Outbox(error) => return error.clone().into(),
+            RelayError::Kafka(KafkaError::Denied { .. }) => Exit::Privilege,
+            RelayError::Kafka(KafkaError::OwnTopic { .. })
+            | RelayError::Halt(_)
+            | RelayError::OtherSource { .. }
+            | RelayError::OtherDatabase { .. }
+            | RelayError::DeadLetterLimit { .. } => Exit::Shape,
+            RelayError::Kafka(KafkaError::Setting(_)) => Exit::Config,
+            RelayError::Kafka(
+                KafkaError::Unreachable { .. }
+                | KafkaError::Fenced(_)
+                | KafkaError::LeaseExpired
+                | KafkaError::Failed { .. },
+            )
+            | RelayError::Replace(_) => Exit::Unreachable,
         };
         Self::new(exit, error)
     }

@@ -4,10 +4,13 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Exit, Failure};
-use crate::config::{self, Database, Secret};
+use super::dead_letters::find;
+use super::{Exit, Failure, load};
+use crate::config::{self, Config, Database, Secret};
+use crate::kafka::Clients;
 use crate::outbox::install::{self, Install};
 use crate::outbox::{Link, OutboxError, connect};
+use crate::relay::{self, Accepted, Renamed};
 
 /// Arguments of `sql`.
 #[derive(Debug, clap::Args)]
@@ -47,6 +50,31 @@ pub enum Command {
         /// What for.
         #[command(flatten)]
         options: Options,
+    },
+    /// Give a source's database the name that the configuration has for it.
+    #[command(after_help = "Example:\n  outboxd sql rename --source sales")]
+    Rename {
+        /// The new name, as in the configuration.
+        #[arg(long, value_name = "SOURCE")]
+        source: String,
+    },
+    /// Accept a restored, upgraded or new database as that of a source. Says what would happen, unless --yes is given.
+    #[command(
+        after_help = "Example:\n  outboxd sql rebase --source orders --yes --url postgres://owner@127.0.0.1:5432/orders"
+    )]
+    Rebase {
+        /// The source, as in the configuration.
+        #[arg(long, value_name = "SOURCE")]
+        source: String,
+        /// The owner's URL, needed with --yes when the rows come from another cluster; else the configuration's is used.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// A file with the owner's password, which others may not read.
+        #[arg(long, value_name = "FILE", requires = "url")]
+        password_file: Option<PathBuf>,
+        /// Carry it out.
+        #[arg(long)]
+        yes: bool,
     },
     /// Print the rights that both roles need.
     #[command(
@@ -111,11 +139,11 @@ fn slot(text: &str) -> Result<Duration, String> {
     Err("a slot is 1 s to 7 d long, in whole seconds".to_owned())
 }
 
-pub(super) async fn execute(_file: &Path, args: Args) -> Result<(), Failure> {
+pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let mut out = std::io::stdout();
     match args.command {
         Command::Install { server, options } => {
-            let mut link = open(&server).await?;
+            let mut link = open(&server.url, server.password_file.as_deref()).await?;
             let done = install::install(&mut link, &options.install()).await?;
             let display = link.server.display.clone();
             link.close().await;
@@ -130,6 +158,27 @@ pub(super) async fn execute(_file: &Path, args: Args) -> Result<(), Failure> {
             for notice in done.notices {
                 writeln!(out, "note: {notice}")?;
             }
+        }
+        Command::Rename { source } => {
+            let config = load(file)?;
+            let source = find(&config, &source)?;
+            let renamed = relay::rename(&clients(&config), source).await?;
+            writeln!(out, "{}", renamed_text(&renamed, &source.name))?;
+        }
+        Command::Rebase {
+            source,
+            url,
+            password_file,
+            yes,
+        } => {
+            let config = load(file)?;
+            let source = find(&config, &source)?;
+            let database = match url {
+                Some(url) => prepare(&url, password_file.as_deref()).await?,
+                None => source.database.clone(),
+            };
+            let accepted = relay::rebase(&clients(&config), source, &database, yes).await?;
+            write!(out, "{}", rebased_text(&accepted, &source.name, yes))?;
         }
         Command::Show { from, options } => {
             write!(out, "{}", install::show(from, &options.install()))?
@@ -149,20 +198,100 @@ pub(super) async fn execute(_file: &Path, args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Connects as the owner; asks for the password if the server wants one and somebody is there.
-async fn open(server: &Server) -> Result<Link, Failure> {
-    let usage = |fault| Failure::new(Exit::Usage, format_args!("--url: {fault}"));
-    let mut database = config::database::parse(&server.url, Path::new("")).map_err(usage)?;
-    database.password = match &server.password_file {
-        Some(file) => Some(Secret::File(file.clone())),
-        None => Some(Secret::Env("PGPASSWORD".to_owned())).filter(|secret| secret.read().is_ok()),
+fn clients(config: &Config) -> Clients {
+    Clients::new(config.kafka.clone(), "sql")
+}
+
+fn renamed_text(renamed: &Renamed, name: &str) -> String {
+    match renamed.from.as_deref() {
+        None => format!(
+            "the database has no name yet: the first daemon that leads it calls it \"{name}\""
+        ),
+        Some(from) if from == name => format!("the database is called \"{name}\" already"),
+        Some(from) => format!(
+            "\"{from}\" is called \"{name}\" from now on, in ce_source and in its topic of checkpoints as well"
+        ),
+    }
+}
+
+fn rebased_text(accepted: &Accepted, name: &str, really: bool) -> String {
+    let (rows, strangers) = (accepted.rows, accepted.strangers);
+    let (will, found) = if really {
+        ("will", "accepted")
+    } else {
+        ("would", "found")
     };
+    let kind = if rows.moved {
+        "another database than the one that was relayed"
+    } else {
+        "the database that was relayed"
+    };
+    let mut text = format!(
+        "{found} {kind}\n{} events {will} be sent; {} are known to be published and {will} not be sent again\n",
+        rows.waiting, rows.published
+    );
+    if strangers > 0 {
+        text.push_str(&format!(
+            "{strangers} checkpoints under this name are of another outbox schema: if that one is still in use, stop here \
+             and give one of them another name\n"
+        ));
+    }
+    if accepted.unreadable > 0 {
+        let unreadable = accepted.unreadable;
+        text.push_str(&format!(
+            "{unreadable} records of the topic are no checkpoints; {will} be passed over\n"
+        ));
+    }
+    if !really {
+        let owner = if rows.moved {
+            " and, with --url, as the owner"
+        } else {
+            ""
+        };
+        text.push_str(&format!(
+            "nothing was changed: run it with --yes{owner} to carry it out\n"
+        ));
+    } else {
+        text.push_str(&format!(
+            "a daemon that relays \"{name}\" goes on within seconds\n"
+        ));
+    }
+    text
+}
+
+/// Connects as the owner; asks for the password if the server wants one and somebody is there.
+async fn open(url: &str, password_file: Option<&Path>) -> Result<Link, Failure> {
+    let database = parse(url, password_file)?;
     match connect(&database, NAME).await {
         Err(OutboxError::PasswordMissing { .. }) if std::io::stdin().is_terminal() => {
             Ok(connect(&prompted(database)?, NAME).await?)
         }
         other => Ok(other?),
     }
+}
+
+/// The same without keeping the connection.
+async fn prepare(url: &str, password_file: Option<&Path>) -> Result<Database, Failure> {
+    let database = parse(url, password_file)?;
+    match connect(&database, NAME).await {
+        Err(OutboxError::PasswordMissing { .. }) if std::io::stdin().is_terminal() => {
+            prompted(database)
+        }
+        other => {
+            other?.close().await;
+            Ok(database)
+        }
+    }
+}
+
+fn parse(url: &str, password_file: Option<&Path>) -> Result<Database, Failure> {
+    let usage = |fault| Failure::new(Exit::Usage, format_args!("--url: {fault}"));
+    let mut database = config::database::parse(url, Path::new("")).map_err(usage)?;
+    database.password = match password_file {
+        Some(file) => Some(Secret::File(file.to_owned())),
+        None => Some(Secret::Env("PGPASSWORD".to_owned())).filter(|secret| secret.read().is_ok()),
+    };
+    Ok(database)
 }
 
 const NAME: &str = "outboxd sql";

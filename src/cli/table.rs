@@ -51,7 +51,8 @@ pub(super) fn render_within(
 
 /// A text on one line, without what a terminal would obey.
 fn printable(text: &str) -> String {
-    let steers = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.replace(steers, " ")
 }
 
@@ -91,7 +92,10 @@ mod tests {
 
     #[test]
     fn columns_align_when_characters_are_wide_or_have_no_width() {
-        let text = render(&["KEY", "X"], rows(&[["注文", "x"], ["e\u{301}e\u{301}", "y"], ["abcd", "z"]]));
+        let text = render(
+            &["KEY", "X"],
+            rows(&[["注文", "x"], ["e\u{301}e\u{301}", "y"], ["abcd", "z"]]),
+        );
         let before = |line: &str| line.rsplit_once(' ').map(|(before, _)| before.width());
         let places: Vec<_> = text.lines().map(before).collect();
         assert_eq!(places, [Some(5); 4], "{text}");
@@ -100,10 +104,17 @@ mod tests {
     #[test]
     fn the_last_column_is_cut_to_the_width_and_no_other() {
         let long = "connection refused: ".repeat(9);
-        let text = render_within(&["SOURCE", "LAST ERROR"], rows(&[["orders", &long]]), Some(60));
+        let text = render_within(
+            &["SOURCE", "LAST ERROR"],
+            rows(&[["orders", &long]]),
+            Some(60),
+        );
         let line = text.lines().last().unwrap();
         assert_eq!(line.width(), 60, "{line}");
-        assert!(line.starts_with("orders  connection") && line.ends_with('…'), "{line}");
+        assert!(
+            line.starts_with("orders  connection") && line.ends_with('…'),
+            "{line}"
+        );
         let short = render_within(&["A", "B"], rows(&[["orders", "fits"]]), Some(12));
         assert!(short.ends_with("orders  fits\n"), "{short}");
     }

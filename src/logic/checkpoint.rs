@@ -55,7 +55,17 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
+
+    /// Whether it was written for the schema that has this incarnation now, before or after a rebase.
+    pub fn is_of(&self, incarnation: Uuid) -> bool {
+        let known = self.incarnation.rsplit('/').next().map(Uuid::try_parse);
+        let (ours, _) = incarnation.as_bytes().split_at(KEPT);
+        matches!(known, Some(Ok(known)) if known.as_bytes().starts_with(ours))
+    }
 }
+
+/// So many bytes of a schema's incarnation outlive every rebase.
+const KEPT: usize = 12;
 
 /// Groups refusals that say the same.
 pub fn group(refused: &[(RowId, Refusal)]) -> Vec<(Refusal, RowIds)> {
@@ -274,6 +284,18 @@ mod tests {
             refused: Vec::new(),
             released: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_rebase_keeps_what_was_published_before_as_ours() {
+        let uuid = |text: &str| Uuid::try_parse(text).unwrap();
+        let mut checkpoint = checkpoint(1);
+        checkpoint.incarnation = "77/16384/6f2b1c3d-7c1f-4f0e-9f43-0d5b7f4f5a55".into();
+        assert!(checkpoint.is_of(uuid("6f2b1c3d-7c1f-4f0e-9f43-0d5b7f4f5a55")));
+        assert!(checkpoint.is_of(uuid("6f2b1c3d-7c1f-4f0e-9f43-0d5bffffffff")));
+        assert!(!checkpoint.is_of(uuid("6f2b1c3d-7c1f-4f0e-9f43-ffffffff5a55")));
+        checkpoint.incarnation = "db".into();
+        assert!(!checkpoint.is_of(uuid("6f2b1c3d-7c1f-4f0e-9f43-0d5b7f4f5a55")));
     }
 
     fn settled(batch: i64, next: i64) -> Settled {

@@ -36,7 +36,12 @@ pub struct Stuck {
 
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has not turned for {} s", self.name, self.silent.as_secs())
+        write!(
+            f,
+            "{} has not turned for {} s",
+            self.name,
+            self.silent.as_secs()
+        )
     }
 }
 
@@ -113,7 +118,10 @@ mod tests {
         assert_eq!(health.stuck(start + BUDGET), []);
         let stuck = health.stuck(start + BUDGET + MOMENT);
         assert_eq!(stuck.len(), 1);
-        assert_eq!(stuck[0].to_string(), "source orders has not turned for 60 s");
+        assert_eq!(
+            stuck[0].to_string(),
+            "source orders has not turned for 60 s"
+        );
         beat.tick(start + BUDGET);
         assert_eq!(health.stuck(start + BUDGET + BUDGET), []);
     }

@@ -40,7 +40,7 @@ pub enum OutboxError {
     Privilege { reason: String },
     /// Only the owner of the schema or the database may do this.
     #[error(
-        "{reason}: connect as the owner of the database, or as a role with `grant create on database`"
+        "{reason}: connect as the owner of the outbox schema, or of the database to create it, with --url"
     )]
     OwnerNeeded { reason: String },
     /// The database of the connection string does not exist.
@@ -156,6 +156,14 @@ impl OutboxError {
             | Self::OwnerNeeded { .. } => 77,
             Self::Configuration { .. } => 78,
         }
+    }
+
+    /// The same about something that no grant can allow.
+    pub(super) fn for_owner(self) -> Self {
+        if let Self::Privilege { reason } = self {
+            return Self::OwnerNeeded { reason };
+        }
+        self
     }
 
     /// An error while connecting to `server`.

@@ -63,7 +63,7 @@ pub async fn install(link: &mut Link, options: &Install) -> Result<Installed, Ou
         .await?;
     let installed = carry_out(&transaction, options)
         .await
-        .map_err(owner_needed)?;
+        .map_err(OutboxError::for_owner)?;
     transaction.commit().await?;
     Ok(installed)
 }
@@ -261,13 +261,6 @@ fn unpinned(role: &str) -> String {
         grants::quoted(role),
         settings.join(", ")
     )
-}
-
-fn owner_needed(error: OutboxError) -> OutboxError {
-    if let OutboxError::Privilege { reason } = error {
-        return OutboxError::OwnerNeeded { reason };
-    }
-    error
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Never decides what is published; it carries out what `logic` and the relay ask for.
 
+mod adopt;
 pub mod connect;
 pub mod doctor;
 mod doorbell;
@@ -15,6 +16,7 @@ mod session;
 mod settle;
 mod tls;
 
+pub use adopt::{Known, Rebased};
 pub use connect::{Link, Server, connect, connect_any};
 pub use error::{Disposition, OutboxError};
 pub use letters::{Letter, Wish};

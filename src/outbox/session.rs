@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::connect::{self, Link};
@@ -95,7 +95,7 @@ impl Session {
             .batch_execute(include_str!("../../sql/pin.sql"))
             .await?;
         let identity = identify(&link.client).await?;
-        let statements = Statements::prepare(&link.client).await?;
+        let statements = Box::pin(Statements::prepare(&link.client)).await?;
         Ok(Self {
             link,
             statements,
@@ -187,35 +187,39 @@ impl Session {
             .client
             .query_opt(&self.statements.position, &[&epoch])
             .await?;
-        let row = row.ok_or(OutboxError::Fenced)?;
-        let snapshot = |text: &str| {
-            text.parse().map_err(|error| OutboxError::WrongShape {
-                reason: format!("outbox.relay: {error}"),
-            })
-        };
-        let upto: Option<&str> = row.try_get(1)?;
-        let after: Option<i64> = row.try_get(2)?;
-        let page = match upto.zip(after) {
-            Some((upto, after)) => Some(Page {
-                upto: snapshot(upto)?,
-                after,
-            }),
-            None => None,
-        };
-        Ok(Standing {
-            position: Position {
-                seen: snapshot(row.try_get(0)?)?,
-                page,
-            },
-            batch: row.try_get(3)?,
-            checkpoint_next: row.try_get(4)?,
-        })
+        standing_of(&row.ok_or(OutboxError::Fenced)?)
     }
 
     /// Whether the connection is gone.
     pub fn is_closed(&self) -> bool {
         self.link.client.is_closed()
     }
+}
+
+/// The first columns of position.sql.
+pub(super) fn standing_of(row: &Row) -> Result<Standing, OutboxError> {
+    let snapshot = |text: &str| {
+        text.parse().map_err(|error| OutboxError::WrongShape {
+            reason: format!("outbox.relay: {error}"),
+        })
+    };
+    let upto: Option<&str> = row.try_get(1)?;
+    let after: Option<i64> = row.try_get(2)?;
+    let page = match upto.zip(after) {
+        Some((upto, after)) => Some(Page {
+            upto: snapshot(upto)?,
+            after,
+        }),
+        None => None,
+    };
+    Ok(Standing {
+        position: Position {
+            seen: snapshot(row.try_get(0)?)?,
+            page,
+        },
+        batch: row.try_get(3)?,
+        checkpoint_next: row.try_get(4)?,
+    })
 }
 
 pub(super) async fn identify(client: &Client) -> Result<Identity, OutboxError> {

@@ -257,7 +257,7 @@ async fn settle(
 }
 
 /// Writes down which letters came and went; doing it twice does no harm.
-async fn keep_letters(
+pub(super) async fn keep_letters(
     transaction: &Transaction<'_>,
     statements: &Statements,
     letters: Letters<'_>,
@@ -282,7 +282,7 @@ async fn keep_letters(
     Ok(())
 }
 
-fn columns(rows: &[RowId]) -> (Vec<i64>, Vec<uuid::Uuid>) {
+pub(super) fn columns(rows: &[RowId]) -> (Vec<i64>, Vec<uuid::Uuid>) {
     rows.iter().copied().unzip()
 }
 

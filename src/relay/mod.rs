@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about events; what one error means for the next step is said in [`error`].
 
+mod adopt;
 mod error;
 mod pump;
 mod takeover;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub use adopt::{Accepted, Renamed, rebase, rename};
 pub use error::{Disposition, RelayError, Replace};
 
 use crate::config;
@@ -105,7 +107,7 @@ impl Relay {
         let mut kafka_failures = 0;
         while !stop.is_cancelled() {
             self.beat.tick(Instant::now());
-            let error = match self.once(&stop).await {
+            let error = match Box::pin(self.once(&stop)).await {
                 Ok(()) => break,
                 Err(error) => error,
             };

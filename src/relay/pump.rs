@@ -615,7 +615,8 @@ impl<'a> Pump<'a> {
                 .metrics
                 .ring_slots_used
                 .set(ring.slots_used() as f64);
-            self.due.rotate = at + ROTATE;
+            // Often enough that a published slot is empty before it is due again.
+            self.due.rotate = at + ROTATE.min(ring.slot / 4);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::pump::Pump;
 use super::{Relay, RelayError};
-use crate::kafka::{CheckpointLog, CreatedTopic, Publisher};
+use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{Reconcile, Settled};
 use crate::logic::event::Timestamp;
 use crate::logic::health::Beat;
@@ -71,56 +71,27 @@ impl Relay {
         epoch: i64,
         incarnation: &str,
     ) -> Result<(Publisher, Standing, Option<Timestamp>), RelayError> {
-        let (clients, lease) = (&self.shared.clients, self.shared.lease);
+        let clients = &self.shared.clients;
         let checkpoints = self.checkpoint_topic();
-        let publisher = keep(&self.beat, session, epoch, lease, async {
+        let hold = Hold {
+            beat: &self.beat,
+            epoch,
+            lease: self.shared.lease,
+        };
+        let publisher = keep(hold, session, async {
             self.ensure_topics(&checkpoints).await?;
             let id = format!("{}/{}", clients.prefix(), self.source.name);
             let queue = self.metrics.queue_messages.clone();
             Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes(), queue).await?)
         });
         let publisher = publisher.await?;
-        let mut standing = session.standing(epoch).await?;
-        let open = CheckpointLog::open(clients, &checkpoints, standing.checkpoint_next);
-        let mut log = keep(&self.beat, session, epoch, lease, async { Ok(open.await?) }).await?;
-        let settled = Settled {
-            incarnation: incarnation.to_owned(),
-            timeline: session.identity.timeline,
-            batch: standing.batch,
-            next: standing.checkpoint_next,
-        };
-        let mut reconcile = Reconcile::new(settled, log.ends)?;
-        let mut until = None;
-        while let Some(record) =
-            keep(&self.beat, session, epoch, lease, async { Ok(log.next().await?) }).await?
-        {
-            let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
-                continue;
-            };
-            let next = record.offset + CHECKPOINT_OFFSETS;
-            let lost = session.absorb(epoch, &checkpoint, next).await?;
-            debug!(source = %self.source.name, batch = checkpoint.batch, "found a published batch");
-            if lost > 0 {
-                warn!(
-                    source = %self.source.name, batch = checkpoint.batch, lost,
-                    "the database has lost events that are published; was it failed over to a standby that lagged?"
-                );
-            }
-            standing.batch = checkpoint.batch;
-            standing.checkpoint_next = next;
-            until = Some(checkpoint.until);
-        }
-        reconcile.finish()?;
-        session.renew(epoch, lease).await?;
+        let source = &self.source.name;
+        let (standing, until) = read_back(clients, source, session, incarnation, hold).await?;
         Ok((publisher, standing, until))
     }
 
     pub(super) fn checkpoint_topic(&self) -> String {
-        format!(
-            "{}.checkpoints.{}",
-            self.shared.clients.prefix(),
-            self.source.name
-        )
+        checkpoint_topic(&self.shared.clients, &self.source.name)
     }
 
     pub(super) fn saga_topic(&self) -> String {
@@ -152,8 +123,63 @@ impl Relay {
     }
 }
 
+pub(super) fn checkpoint_topic(clients: &Clients, source: &str) -> String {
+    format!("{}.checkpoints.{source}", clients.prefix())
+}
+
+/// What is kept alive while Kafka is waited for: the lease, and the word that we are not stuck.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold<'a> {
+    pub(super) beat: &'a Beat,
+    pub(super) epoch: i64,
+    pub(super) lease: Duration,
+}
+
+/// Includes in the database what was published and not settled; after it nothing is in doubt.
+pub(super) async fn read_back(
+    clients: &Clients,
+    source: &str,
+    session: &mut Session,
+    incarnation: &str,
+    hold: Hold<'_>,
+) -> Result<(Standing, Option<Timestamp>), RelayError> {
+    let Hold { epoch, lease, .. } = hold;
+    let mut standing = session.standing(epoch).await?;
+    let topic = checkpoint_topic(clients, source);
+    let open = CheckpointLog::open(clients, &topic, standing.checkpoint_next);
+    let mut log = keep(hold, session, async { Ok(open.await?) }).await?;
+    let settled = Settled {
+        incarnation: incarnation.to_owned(),
+        timeline: session.identity.timeline,
+        batch: standing.batch,
+        next: standing.checkpoint_next,
+    };
+    let mut reconcile = Reconcile::new(settled, log.ends)?;
+    let mut until = None;
+    while let Some(record) = keep(hold, session, async { Ok(log.next().await?) }).await? {
+        let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
+            continue;
+        };
+        let next = record.offset + CHECKPOINT_OFFSETS;
+        let lost = session.absorb(epoch, &checkpoint, next).await?;
+        debug!(%source, batch = checkpoint.batch, "found a published batch");
+        if lost > 0 {
+            warn!(
+                %source, batch = checkpoint.batch, lost,
+                "the database has lost events that are published; was it failed over to a standby that lagged?"
+            );
+        }
+        standing.batch = checkpoint.batch;
+        standing.checkpoint_next = next;
+        until = Some(checkpoint.until);
+    }
+    reconcile.finish()?;
+    session.renew(epoch, lease).await?;
+    Ok((standing, until))
+}
+
 /// Which database the events come from: its cluster, its place there, and the schema's own mark.
-fn incarnation(seat: &Seat) -> String {
+pub(super) fn incarnation(seat: &Seat) -> String {
     format!(
         "{}/{}/{}",
         seat.system_identifier, seat.database_oid, seat.incarnation
@@ -162,18 +188,16 @@ fn incarnation(seat: &Seat) -> String {
 
 /// Waits for Kafka while the lease is kept alive.
 async fn keep<T>(
-    beat: &Beat,
+    hold: Hold<'_>,
     session: &Session,
-    epoch: i64,
-    lease: Duration,
     work: impl Future<Output = Result<T, RelayError>>,
 ) -> Result<T, RelayError> {
     let mut work = std::pin::pin!(work);
     loop {
-        beat.tick(Instant::now());
+        hold.beat.tick(Instant::now());
         tokio::select! {
             done = &mut work => return done,
-            () = tokio::time::sleep(lease / 3) => session.renew(epoch, lease).await?,
+            () = tokio::time::sleep(hold.lease / 3) => session.renew(hold.epoch, hold.lease).await?,
         }
     }
 }

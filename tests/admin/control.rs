@@ -62,7 +62,12 @@ async fn a_bad_request_is_answered_and_harms_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ctl.sock");
     let _control = serve(&World::with(&[]), &path).await;
-    for bad in [&b"{\"command\":\"explode\"}\n"[..], b"hello\n", b"\n", b"{\"command\":\xff}\n"] {
+    for bad in [
+        &b"{\"command\":\"explode\"}\n"[..],
+        b"hello\n",
+        b"\n",
+        b"{\"command\":\xff}\n",
+    ] {
         let answer = say(&path, bad).await;
         assert!(answer["error"].is_string(), "{answer}");
     }
@@ -105,8 +110,14 @@ async fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
     let _control = serve(&world, &path).await;
     assert!(admin::status(&path).await.is_ok());
     let second = ControlSocket::bind(&path).await;
-    assert!(matches!(second, Err(ControlError::Taken { .. })), "{second:?}");
-    assert!(admin::status(&path).await.is_ok(), "the second daemon must not harm the first");
+    assert!(
+        matches!(second, Err(ControlError::Taken { .. })),
+        "{second:?}"
+    );
+    assert!(
+        admin::status(&path).await.is_ok(),
+        "the second daemon must not harm the first"
+    );
 }
 
 #[tokio::test]
@@ -129,7 +140,9 @@ async fn the_file_goes_with_the_daemon_unless_it_is_another_ones_by_then() {
     control.await.unwrap();
     assert!(!path.exists());
     let aborted = ControlSocket::bind(&path).await.unwrap();
-    drop(attached(aborted.serve(world.view.clone(), World::with(&[]).stop)));
+    drop(attached(
+        aborted.serve(world.view.clone(), World::with(&[]).stop),
+    ));
     tokio::time::timeout(Duration::from_secs(5), async {
         while path.exists() {
             tokio::task::yield_now().await;
@@ -148,10 +161,16 @@ async fn the_file_goes_with_the_daemon_unless_it_is_another_ones_by_then() {
 async fn a_missing_directory_and_a_missing_daemon_are_named() {
     let nowhere = Path::new("/nonexistent/ctl.sock");
     let error = ControlSocket::bind(nowhere).await.unwrap_err().to_string();
-    assert!(error.contains("directory /nonexistent does not exist"), "{error}");
+    assert!(
+        error.contains("directory /nonexistent does not exist"),
+        "{error}"
+    );
     let error = admin::status(nowhere).await.unwrap_err();
     assert!(matches!(error, ControlError::Nobody { .. }), "{error}");
-    assert!(error.to_string().contains("/nonexistent/ctl.sock"), "{error}");
+    assert!(
+        error.to_string().contains("/nonexistent/ctl.sock"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -186,7 +205,10 @@ async fn the_command_prints_a_table_or_json() {
     let _control = serve(&world, &directory.path().join("ctl.sock")).await;
     let table = outboxd_status(directory.path(), false);
     let text = String::from_utf8(table.stdout).unwrap();
-    assert!(text.lines().any(|line| line.starts_with("orders  leading")), "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("orders  leading")),
+        "{text}"
+    );
     assert_eq!(table.status.code(), Some(0));
     let json = outboxd_status(directory.path(), true);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -199,5 +221,8 @@ fn without_a_daemon_the_command_says_so_and_exits_69() {
     let output = outboxd_status(directory.path(), false);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{error}");
-    assert!(error.contains("is outboxd running") && error.contains("ctl.sock"), "{error}");
+    assert!(
+        error.contains("is outboxd running") && error.contains("ctl.sock"),
+        "{error}"
+    );
 }

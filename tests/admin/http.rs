@@ -15,9 +15,14 @@ use super::world::World;
 const LONGEST: Duration = Duration::from_secs(20);
 
 async fn serve(world: &World) -> (SocketAddr, Attached<()>) {
-    let http = HttpListener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let http = HttpListener::bind(([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap();
     let address = http.address().unwrap();
-    (address, attached(http.serve(world.view.clone(), world.stop.clone())))
+    (
+        address,
+        attached(http.serve(world.view.clone(), world.stop.clone())),
+    )
 }
 
 /// Status line and headers, and the body.
@@ -40,8 +45,14 @@ async fn metrics_are_rendered_in_prometheus_text_format() {
     let (address, _http) = serve(&World::with(&[])).await;
     let (head, body) = get(address, "/metrics").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
-    assert!(body.contains("\noutboxd_events_published_total{source=\"orders\"} 0\n"), "{body}");
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    assert!(
+        body.contains("\noutboxd_events_published_total{source=\"orders\"} 0\n"),
+        "{body}"
+    );
     assert!(body.contains("\nprocess_resident_memory_bytes "), "{body}");
 }
 
@@ -50,7 +61,10 @@ async fn a_hung_loop_is_named_and_the_daemon_is_ill() {
     let world = World::with(&[]);
     let (address, _http) = serve(&world).await;
     let (head, body) = get(address, "/healthz").await;
-    assert!(head.starts_with("HTTP/1.1 200") && body == "ok\n", "{head}\n{body}");
+    assert!(
+        head.starts_with("HTTP/1.1 200") && body == "ok\n",
+        "{head}\n{body}"
+    );
     let hung = world.hung("source orders");
     let (head, body) = get(address, "/healthz").await;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
@@ -70,13 +84,13 @@ async fn readiness_waits_for_every_source_once_and_then_for_any() {
     let (head, body) = get(address, "/readyz").await;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     assert_eq!(body, "source kitchen: connecting: connection refused\n");
-    for (phase, status) in [
-        (Phase::Standby, "200"),
-        (Phase::Retrying, "200"),
-    ] {
+    for (phase, status) in [(Phase::Standby, "200"), (Phase::Retrying, "200")] {
         world.phase(1, phase);
         let (head, _) = get(address, "/readyz").await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{phase:?}: {head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}")),
+            "{phase:?}: {head}"
+        );
     }
     world.phase(0, Phase::Stopped);
     let (head, body) = get(address, "/readyz").await;
@@ -87,7 +101,10 @@ async fn readiness_waits_for_every_source_once_and_then_for_any() {
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     world.draining.cancel();
     let (head, body) = get(address, "/readyz").await;
-    assert!(head.starts_with("HTTP/1.1 503") && body == "draining\n", "{head}\n{body}");
+    assert!(
+        head.starts_with("HTTP/1.1 503") && body == "draining\n",
+        "{head}\n{body}"
+    );
 }
 
 #[tokio::test]
@@ -98,7 +115,10 @@ async fn what_is_not_there_or_not_allowed_is_said_so() {
     let post = "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n";
     let (head, _) = send(address, post).await;
     assert!(head.starts_with("HTTP/1.1 405"), "{head}");
-    let long = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(64 << 10));
+    let long = format!(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "x".repeat(64 << 10)
+    );
     let (head, _) = send(address, &long).await;
     assert!(!head.starts_with("HTTP/1.1 200"), "{head}");
 }
@@ -111,14 +131,20 @@ async fn silent_clients_keep_nobody_else_waiting_for_long() {
     for number in 0..80 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         if number % 2 == 0 {
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost").await.unwrap();
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost")
+                .await
+                .unwrap();
         }
         silent.push(stream);
     }
     let answered = tokio::time::timeout(LONGEST, get(address, "/healthz")).await;
     let (head, _) = answered.expect("silent clients took every connection");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert!(began.elapsed() > Duration::from_secs(3), "80 connections at once are more than there are");
+    assert!(
+        began.elapsed() > Duration::from_secs(3),
+        "80 connections at once are more than there are"
+    );
 }
 
 #[tokio::test]

@@ -45,18 +45,24 @@ fn systemd_hears_ready_status_watchdog_and_stopping() {
     assert_eq!(heard[last], "STOPPING=1\n");
     let fed = &heard[2..last];
     assert!(fed.len() >= 3, "{heard:?}");
-    assert!(fed.iter().all(|message| message == "WATCHDOG=1\n"), "{heard:?}");
+    assert!(
+        fed.iter().all(|message| message == "WATCHDOG=1\n"),
+        "{heard:?}"
+    );
 }
 
 #[test]
 fn a_daemon_with_a_hung_loop_does_not_feed_the_watchdog() {
-    assert_eq!(hear("systemd::child_hangs", None), Vec::<String>::new());
+    assert_eq!(hear("systemd::child_hangs", None), ["STATUS=hung\n"]);
 }
 
 #[test]
 fn a_systemd_that_is_away_does_no_harm() {
     let nobody = Path::new("/nonexistent/notify.sock");
-    assert_eq!(hear("systemd::child_lives", Some(nobody)), Vec::<String>::new());
+    assert_eq!(
+        hear("systemd::child_lives", Some(nobody)),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
@@ -77,6 +83,7 @@ async fn child_lives() {
 #[tokio::test]
 #[ignore = "the child of the tests above"]
 async fn child_hangs() {
+    systemd::status("hung");
     let stop = CancellationToken::new();
     let feed = systemd::feed_watchdog(|| vec!["source orders"], stop.clone());
     let stopped = async {
@@ -102,7 +109,12 @@ fn the_unit_never_starts_again_after_an_exit_that_would_only_repeat() {
         assert!(lines.contains(&line), "{line}");
     }
     // Later than systemd 252, which would ignore them with a warning nobody reads.
-    for later in ["notify-reload", "ImportCredential", "RestartSteps", "RestartMaxDelaySec"] {
+    for later in [
+        "notify-reload",
+        "ImportCredential",
+        "RestartSteps",
+        "RestartMaxDelaySec",
+    ] {
         assert!(!unit.contains(later), "{later}");
     }
 }
@@ -115,7 +127,11 @@ fn systemd_finds_no_fault_with_the_unit() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outboxd.service");
     // The program is not installed here.
     let text = fs::read_to_string(&shipped).unwrap();
-    fs::write(&unit, text.replace("/usr/bin/outboxd", env!("CARGO_BIN_EXE_outboxd"))).unwrap();
+    fs::write(
+        &unit,
+        text.replace("/usr/bin/outboxd", env!("CARGO_BIN_EXE_outboxd")),
+    )
+    .unwrap();
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
     let unit = unit.to_str().unwrap();
     let Ok(verified) = analyze(&["verify", unit]) else {
@@ -125,5 +141,9 @@ fn systemd_finds_no_fault_with_the_unit() {
     assert!(verified.status.success(), "{verified:?}");
     assert!(verified.stderr.is_empty(), "{verified:?}");
     let secured = analyze(&["security", "--offline=true", "--threshold=12", unit]).unwrap();
-    assert!(secured.status.success(), "{}", String::from_utf8_lossy(&secured.stdout));
+    assert!(
+        secured.status.success(),
+        "{}",
+        String::from_utf8_lossy(&secured.stdout)
+    );
 }

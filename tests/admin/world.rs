@@ -42,7 +42,13 @@ impl World {
             .unzip();
         let (draining, health) = (CancellationToken::new(), Health::default());
         Self {
-            view: View::new("here:9464", seen, draining.clone(), metrics(), health.clone()),
+            view: View::new(
+                "here:9464",
+                seen,
+                draining.clone(),
+                metrics(),
+                health.clone(),
+            ),
             sources,
             draining,
             stop: CancellationToken::new(),

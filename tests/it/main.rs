@@ -10,14 +10,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopt;
 mod bytes;
 mod checks;
 mod install;
 mod kill;
 mod mistakes;
 mod murmur;
+mod readme;
 mod refused;
 mod rights;
+mod ring;
 mod site;
 mod takeover;
 mod tls;
