@@ -33,6 +33,7 @@ audit: ## ask for known vulnerabilities; needs the advisory database from the ne
 .PHONY: test
 test: prerequisites services ## all tests, with the PostgreSQL and Kafka that they fetch
 	@tests/run.sh
+
 .PHONY: bench
 bench: ## measure speed and cost beside bare PostgreSQL and bare Kafka (5 minutes); BENCH="--json FILE" for options
 	@cargo bench --bench relay -- $(BENCH)

@@ -13,10 +13,10 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
+use crate::Bench;
 use crate::sample::Record;
 use crate::support::{block_on, unique};
 use crate::world::Service;
-use crate::Bench;
 
 /// Rows of one page, records of one transaction: outboxd's default batch.
 pub(crate) const BATCH: usize = 1000;
@@ -33,7 +33,10 @@ pub(crate) fn read(service: &Service<'_>) -> usize {
     block_on(async {
         let client = service.connect_as(&format!("{}_relay", service.name)).await;
         // As outboxd's own session: the planner knows nothing of a table that has just been filled.
-        client.batch_execute("set enable_seqscan = off; set plan_cache_mode = force_generic_plan").await.unwrap();
+        client
+            .batch_execute("set enable_seqscan = off; set plan_cache_mode = force_generic_plan")
+            .await
+            .unwrap();
         let statement = client.prepare(PAGE).await.unwrap();
         let (mut after, mut total) = (i64::MIN, 0);
         loop {
@@ -70,8 +73,13 @@ impl Bare {
             .set("message.max.bytes", "1000000000")
             .set("partitioner", "murmur2_random");
         let producer: BaseProducer = config.create().expect("a producer");
-        producer.init_transactions(PATIENCE).expect("a broker that answers");
-        Self { producer, checkpoints }
+        producer
+            .init_transactions(PATIENCE)
+            .expect("a broker that answers");
+        Self {
+            producer,
+            checkpoints,
+        }
     }
 
     /// Publishes records in transactions of a batch each.
@@ -89,14 +97,21 @@ impl Bare {
         }
         // As long as outboxd's, which names every event.
         let checkpoint = vec![b'c'; 250 + 32 * records.len()];
-        self.send(BaseRecord::<[u8], [u8]>::to(&self.checkpoints).partition(0).key(b"bench").payload(&checkpoint));
+        self.send(
+            BaseRecord::<[u8], [u8]>::to(&self.checkpoints)
+                .partition(0)
+                .key(b"bench")
+                .payload(&checkpoint),
+        );
         let until = Instant::now() + PATIENCE;
         while self.producer.in_flight_count() > 0 {
             assert!(Instant::now() < until, "records are not acknowledged");
             self.producer.poll(Duration::ZERO);
             std::thread::sleep(Duration::from_micros(100));
         }
-        self.producer.commit_transaction(PATIENCE).expect("a commit");
+        self.producer
+            .commit_transaction(PATIENCE)
+            .expect("a commit");
     }
 
     fn send<K: rdkafka::message::ToBytes + ?Sized, P: rdkafka::message::ToBytes + ?Sized>(

@@ -48,7 +48,10 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
     let rounds: Vec<Round> = (1..=options.rounds)
         .map(|number| {
             let round = round(bench, options.rows);
-            eprintln!("drain {number} of {}: {:.0} events per s", options.rounds, round.relay.events_per_s);
+            eprintln!(
+                "drain {number} of {}: {:.0} events per s",
+                options.rounds, round.relay.events_per_s
+            );
             round
         })
         .collect();
@@ -127,7 +130,11 @@ fn drain(bench: &Bench, daemon: &Daemon, rows: usize) -> (Part, Instant) {
                 let process = daemon.pid().expect("it runs");
                 return (published, Instant::now(), bench.servers().cpu(process));
             }
-            assert!(Instant::now() < until, "{published} events only:\n{}", daemon.log());
+            assert!(
+                Instant::now() < until,
+                "{published} events only:\n{}",
+                daemon.log()
+            );
             thread::sleep(GLANCE);
         }
     };
@@ -150,8 +157,9 @@ fn published(daemon: &Daemon) -> f64 {
 
 fn produce(bench: &Bench, rows: usize) -> Part {
     let topic = world::topic(&bench.kafka, "bare", PARTITIONS, &[]);
-    let records: Vec<Record> =
-        (0..rows).map(|number| Record::new(number, SystemTime::now())).collect();
+    let records: Vec<Record> = (0..rows)
+        .map(|number| Record::new(number, SystemTime::now()))
+        .collect();
     let bare = Bare::new(bench);
     part(bench, rows, || bare.publish(&topic, &records))
 }
@@ -178,7 +186,11 @@ fn check(bench: &Bench, topic: &str, rows: usize) {
         false => Duration::from_millis(500),
     }) {
         let message = owned(&message.expect("a broker that answers"));
-        let (_, id) = message.headers.into_iter().nth(1).expect("ce_id is the second header");
+        let (_, id) = message
+            .headers
+            .into_iter()
+            .nth(1)
+            .expect("ce_id is the second header");
         assert!(seen.insert(id), "an event came twice");
     }
     assert!(seen.len() == rows, "{} of {rows} events came", seen.len());

@@ -24,7 +24,10 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
         "Idle for {} s, one source: CPU ms per s",
         options.duration.as_secs()
     ));
-    table.row(Row { outboxd: Some(beside.client), ..Row::new("outboxd", 1) });
+    table.row(Row {
+        outboxd: Some(beside.client),
+        ..Row::new("outboxd", 1)
+    });
     table.row(Row {
         outboxd: Some(beside.postgres),
         database: Some(alone.postgres),

@@ -24,8 +24,7 @@ const LINGER: Duration = Duration::from_millis(5);
 const WARM_UP: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// One row in a transaction of its own.
-const INSERT: &str =
-    "insert into outbox.event (topic, key, event_type, payload) values ($1, $2, 'OrderCreated', $3)";
+const INSERT: &str = "insert into outbox.event (topic, key, event_type, payload) values ($1, $2, 'OrderCreated', $3)";
 
 /// When it begins, when it is measured and when it ends.
 #[derive(Clone, Copy)]
@@ -63,7 +62,10 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
                 "p50" => format!("{:+.1} on top of both", all - commit - kafka),
                 _ => String::new(),
             },
-            ..Row::new(&format!("{name}: insert to consumer, to commit, send to consumer"), 1)
+            ..Row::new(
+                &format!("{name}: insert to consumer, to commit, send to consumer"),
+                1,
+            )
         });
     }
     let ms_per_s = 1000.0 / options.duration.as_secs_f64();
@@ -96,13 +98,18 @@ fn through(bench: &Bench, options: &Options) -> Through {
     let (all, commit, cpu) = thread::scope(|scope| {
         let all = scope.spawn(|| consume(bench, &topic, plan));
         let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| scope.spawn({
-                let (service, topic) = (&service, &topic);
-                move || block_on(write(service, topic, writer, plan))
-            }))
+            .map(|writer| {
+                scope.spawn({
+                    let (service, topic) = (&service, &topic);
+                    move || block_on(write(service, topic, writer, plan))
+                })
+            })
             .collect();
         let cpu = usage(bench, process, options.duration);
-        let commits = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+        let commits = writers
+            .into_iter()
+            .flat_map(|writer| writer.join().unwrap())
+            .collect();
         (all.join().unwrap(), Latencies::new(commits), cpu)
     });
     assert!(daemon.terminate() == 0, "{}", daemon.log());
@@ -114,12 +121,17 @@ async fn write(service: &Service<'_>, topic: &str, writer: u32, plan: Plan) -> V
     let client = service.connect().await;
     let statement = client.prepare(INSERT).await.unwrap();
     let mut took = Vec::new();
-    let share = (0..plan.events).skip(writer as usize).step_by(WRITERS as usize);
+    let share = (0..plan.events)
+        .skip(writer as usize)
+        .step_by(WRITERS as usize);
     for number in share {
         tokio::time::sleep_until(plan.moment(number).into()).await;
         let (key, payload) = (sample::key(number), sample::payload(number));
         let began = SystemTime::now();
-        client.execute(&statement, &[&topic, &key, &payload]).await.unwrap();
+        client
+            .execute(&statement, &[&topic, &key, &payload])
+            .await
+            .unwrap();
         if began >= plan.measured_from {
             took.push(sample::ms_since(began));
         }
@@ -140,9 +152,11 @@ fn bare(bench: &Bench, options: &Options) -> (Latencies, Cpu) {
         while next < plan.events {
             tick = (tick + LINGER).max(Instant::now());
             thread::sleep(tick.saturating_duration_since(Instant::now()));
-            let due = (next..plan.events).take_while(|number| plan.moment(*number) <= Instant::now());
-            let records: Vec<Record> =
-                due.map(|number| Record::new(number, plan.wall(number))).collect();
+            let due =
+                (next..plan.events).take_while(|number| plan.moment(*number) <= Instant::now());
+            let records: Vec<Record> = due
+                .map(|number| Record::new(number, plan.wall(number)))
+                .collect();
             next += records.len();
             if !records.is_empty() {
                 bare.transaction(&topic, &records);
@@ -172,7 +186,10 @@ fn consume(bench: &Bench, topic: &str, plan: Plan) -> Latencies {
 fn created_at(message: &BorrowedMessage<'_>) -> SystemTime {
     let headers = message.headers().expect("every event has headers");
     let time = headers.iter().find(|header| header.key == "ce_time");
-    sample::moment(time.and_then(|time| time.value).expect("every event has a time"))
+    sample::moment(
+        time.and_then(|time| time.value)
+            .expect("every event has a time"),
+    )
 }
 
 /// Processor time while it is measured.

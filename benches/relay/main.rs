@@ -61,7 +61,9 @@ fn main() -> ExitCode {
     };
     eprintln!("starting PostgreSQL and Kafka");
     let bench = Bench {
-        postgres: Postgres::builder(POSTGRES_VERSION).settings(POSTGRES).start(),
+        postgres: Postgres::builder(POSTGRES_VERSION)
+            .settings(POSTGRES)
+            .start(),
         kafka: Kafka::builder().optimised().start(),
     };
     let mut table = Table::default();

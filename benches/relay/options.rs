@@ -38,7 +38,9 @@ impl Options {
                 measures = true;
                 continue;
             }
-            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {
                 "--only" if matches!(value.as_str(), "drain" | "latency" | "idle") => {
                     options.only = Some(value);
@@ -51,7 +53,11 @@ impl Options {
                 _ => return Err(format!("{name} {value} means nothing here")),
             }
         }
-        if options.rows < 2000 || options.rounds == 0 || options.duration.is_zero() || options.rate == 0 {
+        if options.rows < 2000
+            || options.rounds == 0
+            || options.duration.is_zero()
+            || options.rate == 0
+        {
             return Err("too little to measure".into());
         }
         Ok(measures.then_some(options))
@@ -63,5 +69,7 @@ impl Options {
 }
 
 fn number<N: FromStr>(name: &str, value: &str) -> Result<N, String> {
-    value.parse().map_err(|_| format!("{name} needs a number, not {value}"))
+    value
+        .parse()
+        .map_err(|_| format!("{name} needs a number, not {value}"))
 }

@@ -34,9 +34,15 @@ pub(crate) fn payload(number: usize) -> String {
     let mut text = format!(r#"{{"order":{number},"lines":""#);
     let mut state = u64::try_from(number).expect("it fits").wrapping_add(1);
     while text.len() < PAYLOAD_BYTES - 2 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let digit = u8::try_from(state >> 60).expect("four bits");
-        text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
+        text.push(char::from(if digit < 10 {
+            b'0' + digit
+        } else {
+            b'a' + digit - 10
+        }));
     }
     text + "\"}"
 }
@@ -57,7 +63,10 @@ async fn write(service: &Service<'_>, topic: &str, writer: usize, rows: usize) {
         let numbers = first..rows.min(first + ROWS);
         let keys: Vec<String> = numbers.clone().map(key).collect();
         let payloads: Vec<String> = numbers.map(payload).collect();
-        client.execute(&statement, &[&topic, &EVENT_TYPE, &keys, &payloads]).await.unwrap();
+        client
+            .execute(&statement, &[&topic, &EVENT_TYPE, &keys, &payloads])
+            .await
+            .unwrap();
     }
 }
 
@@ -70,7 +79,9 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(number: usize, at: SystemTime) -> Self {
-        let time = OffsetDateTime::from(at).format(&Rfc3339).expect("a year of four digits");
+        let time = OffsetDateTime::from(at)
+            .format(&Rfc3339)
+            .expect("a year of four digits");
         let headers = [
             ("ce_specversion", "1.0".into()),
             ("ce_id", Uuid::new_v4().to_string()),
@@ -79,22 +90,34 @@ impl Record {
             ("ce_time", time),
             ("content-type", "application/json".into()),
         ];
-        Self { key: key(number), payload: payload(number), headers }
+        Self {
+            key: key(number),
+            payload: payload(number),
+            headers,
+        }
     }
 
     pub(crate) fn native<'a>(&'a self, topic: &'a str) -> BaseRecord<'a, str, str> {
         let headers = OwnedHeaders::new_with_capacity(self.headers.len());
         let headers = self.headers.iter().fold(headers, |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
         });
-        BaseRecord::to(topic).key(self.key.as_str()).payload(self.payload.as_str()).headers(headers)
+        BaseRecord::to(topic)
+            .key(self.key.as_str())
+            .payload(self.payload.as_str())
+            .headers(headers)
     }
 }
 
 /// The moment in a record's `ce_time`.
 pub(crate) fn moment(ce_time: &[u8]) -> SystemTime {
     let text = std::str::from_utf8(ce_time).expect("RFC 3339");
-    OffsetDateTime::parse(text, &Rfc3339).expect("RFC 3339").into()
+    OffsetDateTime::parse(text, &Rfc3339)
+        .expect("RFC 3339")
+        .into()
 }
 
 /// Milliseconds since then; clocks of one machine, so never before it.

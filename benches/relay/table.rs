@@ -26,7 +26,11 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(figure: &str, decimals: usize) -> Self {
-        Self { figure: figure.into(), decimals, ..Self::default() }
+        Self {
+            figure: figure.into(),
+            decimals,
+            ..Self::default()
+        }
     }
 
     fn cells(&self) -> [String; 3] {
@@ -43,7 +47,11 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, row: Row) {
-        self.sections.last_mut().expect("a section is begun first").1.push(row);
+        self.sections
+            .last_mut()
+            .expect("a section is begun first")
+            .1
+            .push(row);
     }
 
     pub(crate) fn json(&self, machine: &str) -> Value {
@@ -53,9 +61,7 @@ impl Table {
                 "kafka_alone": row.kafka, "note": row.note,
             })
         };
-        let section = |(title, rows): &(String, Vec<Row>)| {
-            json!({ "title": title, "rows": rows.iter().map(row).collect::<Vec<_>>() })
-        };
+        let section = |(title, rows): &(String, Vec<Row>)| json!({ "title": title, "rows": rows.iter().map(row).collect::<Vec<_>>() });
         let sections: Vec<Value> = self.sections.iter().map(section).collect();
         json!({ "sections": sections, "machine": machine.trim() })
     }
@@ -67,11 +73,17 @@ impl fmt::Display for Table {
         let width = rows().map(|row| row.figure.len()).max().unwrap_or_default() + 2;
         for (title, rows) in &self.sections {
             writeln!(f, "\n{title}")?;
-            writeln!(f, "  {:width$}{:>12}{:>16}{:>14}", "", "outboxd", "database alone", "Kafka alone")?;
+            writeln!(
+                f,
+                "  {:width$}{:>12}{:>16}{:>14}",
+                "", "outboxd", "database alone", "Kafka alone"
+            )?;
             for row in rows {
                 let [outboxd, database, kafka] = row.cells();
-                let line =
-                    format!("  {:width$}{outboxd:>12}{database:>16}{kafka:>14}   {}", row.figure, row.note);
+                let line = format!(
+                    "  {:width$}{outboxd:>12}{database:>16}{kafka:>14}   {}",
+                    row.figure, row.note
+                );
                 writeln!(f, "{}", line.trim_end())?;
             }
         }

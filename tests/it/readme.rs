@@ -85,10 +85,10 @@ fn a_newcomer_gets_as_far_as_the_readme_says() {
     let config = daemon.config();
     let mut ran = 0;
     for command in &commands {
-        match command.split_whitespace().nth(1) {
-            // `run` is what the daemon above does; the others have been or are this test.
-            Some("run" | "sql" | "demo" | "test") => continue,
-            _ => {}
+        // `run` is what the daemon above does; the others have been or are this test.
+        let word = command.split_whitespace().nth(1);
+        if matches!(word, Some("run" | "sql" | "demo" | "test")) {
+            continue;
         }
         let output = run(command, config.to_str().unwrap());
         assert!(output.status.success(), "{command}: {output:?}");
