@@ -17,3 +17,23 @@ services: ## fetch the PostgreSQL and Kafka that tests and demo run
 demo: prerequisites services ## see outboxd at work until Ctrl-C; with ORDERS=20 until so many orders are placed
 	@cargo build --quiet --bin outboxd --example demo
 	@cargo run --quiet --example demo -- $(if $(ORDERS),--orders $(ORDERS))
+
+.PHONY: check
+check: prerequisites ## format, lints, documentation, licences
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
+	cargo deny check bans licenses sources
+
+.PHONY: audit
+audit: ## ask for known vulnerabilities; needs the advisory database from the network
+	cargo deny check advisories
+
+.PHONY: test
+test: prerequisites services ## all tests, with the PostgreSQL and Kafka that they fetch
+	@tests/run.sh
+
+.PHONY: bench
+bench: ## measure speed and cost beside bare PostgreSQL and bare Kafka (5 minutes); BENCH="--json FILE" for options
+	@cargo bench --bench relay -- $(BENCH)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -72,6 +72,7 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(host("listening to SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(host("listening to SIGINT"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(host("listening to SIGHUP"))?;
     let loaded_at = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -106,8 +107,12 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
         }
         Err(error) => warn!(%error, "no control socket: `outboxd status` will not work"),
     }
+    operators.spawn("hangup", note_hangup(hangup, operators.stopping()));
     operators.spawn("upkeep", upkeep(metrics, operators.stopping()));
     operators.spawn("systemd", tell_systemd(view, operators.stopping()));
+    if config.push.is_some() {
+        warn!("[push] is configured, but this version does not serve it yet");
+    }
     info!(%address, sources = config.sources.len(), "started");
     let (failed, operators_failed) = (tasks.failed(), operators.failed());
     tokio::select! {
@@ -163,6 +168,16 @@ fn start_relay(
         status
     };
     Ok(config.sources.iter().map(start).collect())
+}
+
+/// A hang-up must not end the daemon, though there is nothing yet that it could do instead.
+async fn note_hangup(mut hangup: Signal, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => warn!("SIGHUP: this version cannot reload; restart to apply a changed configuration"),
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 async fn upkeep(metrics: Metrics, stop: CancellationToken) {

@@ -45,5 +45,8 @@ fn live(cli: Cli) -> Result<(), Failure> {
         tokio::runtime::Builder::new_current_thread()
     };
     let runtime = runtime.enable_all().build().map_err(Failure::bug)?;
-    runtime.block_on(cli.execute())
+    let result = runtime.block_on(cli.execute());
+    // A look-up in Kafka that still waits on the blocking pool must not keep the process.
+    runtime.shutdown_background();
+    result
 }

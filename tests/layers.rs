@@ -44,11 +44,11 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
 const ONLY: [(&str, &[&str]); 8] = [
     ("rdkafka::", &["kafka"]),
     ("tokio_postgres::", &["outbox", "config"]),
-    (".sql\"", &["outbox"]),
+    ("include_str!(\"../../sql", &["outbox"]),
     ("metrics::counter!", &["metrics"]),
     ("tokio::spawn", &["tasks"]),
     ("tokio::task::spawn", &["tasks"]),
-    ("env::var", &["config"]),
+    ("env::var", &["config", "main"]),
     ("axum::", &["admin", "push"]),
 ];
 
@@ -95,6 +95,8 @@ fn root() -> PathBuf {
 
 /// A file without comments and without its tests.
 fn code(text: &str) -> String {
+    // Its properties have a page of the configuration; the library is meant, not the crate.
+    let text = text.replace("librdkafka", "");
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let lines = text.lines().map(|line| line.split("//").next().unwrap());
     lines.collect::<Vec<_>>().join("\n")

@@ -12,11 +12,19 @@ use std::{
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use rdkafka::consumer::Consumer as _;
+
 use crate::{
     event::{self, Event, Sight},
     support::consumer::{self, Message},
     world::Failure,
 };
+
+/// The first line of its reports, before any event: it is connected.
+const READY: &str = "ready";
+
+/// How long that may take.
+const CONNECT: Duration = Duration::from_secs(20);
 
 /// What the process does, until its parent is gone.
 pub(crate) fn run(bootstrap: &str, topics: &[String]) -> Result<(), Failure> {
@@ -24,6 +32,10 @@ pub(crate) fn run(bootstrap: &str, topics: &[String]) -> Result<(), Failure> {
     let topics: Vec<_> = topics.iter().map(String::as_str).collect();
     let consumer = consumer::consumer(bootstrap, &topics);
     let mut reports = io::stdout().lock();
+    for topic in &topics {
+        consumer.fetch_watermarks(topic, 0, CONNECT)?;
+    }
+    writeln!(reports, "{READY}")?;
     loop {
         if let Some(message) = consumer.poll(Duration::from_secs(1)) {
             let sight = sight(&consumer::owned(&message?))?;
@@ -68,8 +80,8 @@ fn leave_with_parent() {
 pub(crate) struct Consumer(Child);
 
 impl Consumer {
-    /// Starts this program once more as the consumer. `report` hears of everything that it sees, and gets `None` when it has
-    /// ended.
+    /// Starts this program once more as the consumer; returns when it is connected. `report` hears of everything that it sees,
+    /// and gets `None` when it has ended.
     pub(crate) fn start(
         bootstrap: &str,
         topics: &[&str],
@@ -85,17 +97,18 @@ impl Consumer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = command.spawn()?;
-        let output = process.stdout.take().map(BufReader::new);
+        let output = process.stdout.take().map(BufReader::new).into_iter();
+        let mut lines = output.flat_map(BufRead::lines).map_while(Result::ok);
+        let consumer = Self(process);
+        if lines.next().as_deref() != Some(READY) {
+            return Err("the consumer cannot read the topics".into());
+        }
         thread::spawn(move || {
-            let lines = output
-                .into_iter()
-                .flat_map(BufRead::lines)
-                .map_while(Result::ok);
             let sights = lines.map_while(|line| serde_json::from_str(&line).ok());
             sights.for_each(|sight| report(Some(sight)));
             report(None);
         });
-        Ok(Self(process))
+        Ok(consumer)
     }
 }
 

@@ -39,13 +39,17 @@ impl Ledger {
     }
 
     /// Takes the rows of the tables in their order, and notes as committed those that nobody has told of: somebody inserted
-    /// them by hand.
+    /// them by hand. What is there although it was rolled back stays rolled back.
     pub(crate) fn commit_by_hand(&mut self, rows: Vec<Event>, now: Instant) {
         let mut told: HashMap<String, usize> = HashMap::new();
         for (event, _) in &self.committed {
             *told.entry(event.id.clone()).or_default() += 1;
         }
-        let by_hand = rows.into_iter().filter(|row| match told.get_mut(&row.id) {
+        let rolled_back: HashSet<_> = self.rolled_back.iter().map(|it| it.id.clone()).collect();
+        let rows = rows
+            .into_iter()
+            .filter(|row| !rolled_back.contains(&row.id));
+        let by_hand = rows.filter(|row| match told.get_mut(&row.id) {
             Some(rest @ 1..) => {
                 *rest -= 1;
                 false
@@ -298,6 +302,13 @@ mod tests {
         assert_eq!(kinds(&by_hand), [""; 0]);
         let once = ledger(&["a1", "a1"], &["a1"]);
         assert_eq!(kinds(&once), ["committed 2 times, seen 1 times"]);
+    }
+
+    #[test]
+    fn a_row_that_was_rolled_back_and_is_there_does_not_count_as_inserted_by_hand() {
+        let mut ghost = ledger(&["a1", "!a2"], &["a1", "a2"]);
+        ghost.commit_by_hand(["a1", "a2"].map(event).into(), Instant::now());
+        assert_eq!(kinds(&ghost), ["seen, but rolled back"]);
     }
 
     #[test]

@@ -96,14 +96,20 @@ fn demo(orders: Option<u64>) -> Result<bool, Failure> {
     screen.title()?;
     // Until it stands, Ctrl-C simply ends this process: everything that it has started by then ends with it.
     let world = World::start(&screen)?;
-    let stop = CancellationToken::new();
-    stop_on_signals(stop.clone());
     let (sender, news) = channel();
     let reports = sender.clone();
     let report = move |sight: Option<Sight>| {
         let _ = reports.send(sight.map_or(News::Blind, News::Seen));
     };
+    let began = Instant::now();
     let consumer = Consumer::start(&world.kafka.bootstrap(), &TOPICS, report)?;
+    screen.started(
+        "consumer",
+        "read_committed, its own process",
+        began.elapsed(),
+    )?;
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone());
     screen.invite(&world, orders)?;
     place_orders(&world, orders, stop, sender);
 

@@ -123,7 +123,9 @@ impl Screen {
         self.line(&format!(
             "\n  committed    {committed} events of {orders} orders"
         ))?;
-        self.line(&format!("  rolled back  {rolled_back} events"))?;
+        self.line(&format!(
+            "  rolled back  {rolled_back} events, which nobody may see"
+        ))?;
         self.line(&format!(
             "  seen         {seen} events, insert to consumer p50 {p50}, p99 {p99}"
         ))?;
@@ -170,5 +172,5 @@ impl Screen {
 }
 
 fn columns(at: &str, topic: &str, key: &str, kind: &str, source: &str, took: &str) -> String {
-    format!("  {at:<14}{topic:<9}{key:<8}{kind:<17}{source:<9}{took:>14}")
+    format!("  {at:<13} {topic:<8} {key:<7} {kind:<16} {source:<8} {took:>14}")
 }

@@ -52,7 +52,7 @@ impl World {
         let began = Instant::now();
         let daemon = Daemon::start(outboxd, &configuration(&postgres, &kafka));
         daemon.wait_ready();
-        screen.started("outboxd", "relays both", began.elapsed())?;
+        screen.started("outboxd", "relays both to Kafka", began.elapsed())?;
         Ok(Self {
             daemon,
             kafka,

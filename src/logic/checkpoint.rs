@@ -35,6 +35,9 @@ pub struct Checkpoint {
     pub released: Vec<i64>,
 }
 
+/// A checkpoint takes one offset of its topic, and the marker of its transaction the next.
+pub const OFFSETS: i64 = 2;
+
 /// The version that this outboxd writes.
 pub const VERSION: u8 = 1;
 

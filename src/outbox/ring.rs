@@ -1,5 +1,7 @@
 //! Emptying published slots of the ring. Never waits for a writer: a slot that is in use is left for the next time.
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 use tracing::{debug, info};
 
@@ -14,6 +16,8 @@ pub struct Ring {
     pub used: [bool; 4],
     /// The slot that is being written.
     pub present: usize,
+    /// How long a slot is written.
+    pub slot: Duration,
 }
 
 impl Ring {
@@ -61,10 +65,11 @@ impl Session {
         for (index, used) in used.iter_mut().enumerate() {
             *used = row.try_get(index)?;
         }
-        let present: i32 = row.try_get(4)?;
+        let (present, slot_seconds): (i32, i32) = (row.try_get(4)?, row.try_get(5)?);
         Ok(Ring {
             used,
             present: usize::try_from(present).unwrap_or(0),
+            slot: Duration::from_secs(slot_seconds.try_into().unwrap_or(1)),
         })
     }
 
@@ -113,15 +118,18 @@ mod tests {
 
     #[test]
     fn the_present_slot_and_the_one_before_stay() {
+        let slot = Duration::from_secs(1800);
         let ring = |present| Ring {
             used: [true; 4],
             present,
+            slot,
         };
         assert_eq!(ring(0).due().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(ring(2).due().collect::<Vec<_>>(), [0, 3]);
         let half = Ring {
             used: [true, false, true, false],
             present: 3,
+            slot,
         };
         assert_eq!(
             (half.due().collect::<Vec<_>>(), half.slots_used()),

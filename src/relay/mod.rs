@@ -107,7 +107,7 @@ impl Relay {
         let mut kafka_failures = 0;
         while !stop.is_cancelled() {
             self.beat.tick(Instant::now());
-            let error = match self.once(&stop).await {
+            let error = match Box::pin(self.once(&stop)).await {
                 Ok(()) => break,
                 Err(error) => error,
             };

@@ -2,6 +2,9 @@
 //!
 //! Ends at the first doubt; what it had not settled is found again by the next take-over.
 
+mod chores;
+mod letters;
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,7 @@ use tracing::{debug, info};
 use super::{Relay, RelayError, Replace, now};
 use crate::config::OnRefused;
 use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
-use crate::logic::batch::{Batch, Blocked, Plan, Row, RowId, TopicState};
+use crate::logic::batch::{Batch, Blocked, Plan, Row, TopicState};
 use crate::logic::checkpoint::{self, Checkpoint, RowIds};
 use crate::logic::event::{Event, Timestamp};
 use crate::logic::lease::Held;
@@ -22,18 +25,10 @@ use crate::logic::status::Phase;
 use crate::logic::window::Position;
 use crate::outbox::{Letters, Limits, Lsn, Read, Session, Standing};
 
-/// A position is written back after this long.
-const SETTLE: Duration = Duration::from_millis(250);
 /// Every partition of the saga topic hears this often how far the source is published.
 const BEAT: Duration = Duration::from_secs(10);
-/// The backlog and the dead letters are counted this often.
-const COUNT: Duration = Duration::from_secs(10);
-/// The ring is looked at this often.
-const ROTATE: Duration = Duration::from_secs(60);
 /// A doorbell that cannot be armed is tried again after this long.
 const ARM_AGAIN: Duration = Duration::from_millis(20);
-/// Dead letters are looked at this often, and the topics that some of them wait for.
-const RELEASE: Duration = Duration::from_secs(3);
 /// WAL that is not flushed after this long by others is flushed by us.
 const FLUSH: Duration = Duration::from_millis(2);
 
@@ -442,7 +437,7 @@ impl<'a> Pump<'a> {
             bytes,
             ..
         } = in_flight;
-        standing.checkpoint_next = committed.checkpoint_offset + 2;
+        standing.checkpoint_next = committed.checkpoint_offset + checkpoint::OFFSETS;
         self.standing = standing;
         self.until = self.until.max(until);
         self.unsettled = true;
@@ -479,77 +474,6 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Settles at once which letters came and went, so that they and the position agree.
-    async fn settle_letters(&mut self, letters: Letters<'_>) -> Result<(), RelayError> {
-        let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
-        self.session
-            .settle_letters(epoch, &self.standing, letters, lease)
-            .await?;
-        self.unsettled = false;
-        for row in letters.refused.iter().flat_map(|(_, rows)| &rows.0) {
-            self.relay.refused.remove(row);
-        }
-        let letters = self.session.dead_letters().await?;
-        self.dead_letters = letters.total();
-        self.relay.count_letters(letters);
-        Ok(())
-    }
-
-    /// Sends dead letters whose turn has come, one transaction's worth. Those that wait behind them
-    /// wait until none is left, so that nothing from the ring overtakes them.
-    async fn release(&mut self) -> Result<(), RelayError> {
-        let names = self.blocked.topics.keys().map(String::as_str).collect();
-        let mut topics = self.relay.shared.topics.look(names).await?;
-        let in_order = self.relay.source.on_refused == OnRefused::BlockKey;
-        let usable: Vec<String> = topics
-            .iter()
-            .filter(|(_, state)| **state == TopicState::Usable)
-            .map(|(name, _)| name.clone())
-            .collect();
-        let due = self
-            .session
-            .due_letters(&usable, in_order, self.limits())
-            .await?;
-        if due.events.is_empty() {
-            self.blocked = self.session.blocked(in_order).await?;
-            self.due.release = Instant::now().max(self.relay.release_after) + RELEASE;
-            return Ok(());
-        }
-        let names = due
-            .events
-            .iter()
-            .map(|event| event.topic.as_str())
-            .collect();
-        topics.extend(self.relay.shared.topics.look(names).await?);
-        let ids = due.events.iter().map(|event| (event.id, event.event_id));
-        let seqs: HashMap<RowId, i64> = ids.zip(due.seqs.iter().copied()).collect();
-        let mut batch = self.plan_batch(
-            &HashSet::new(),
-            &topics,
-            due.events,
-            &mut Blocked::default(),
-        );
-        // Their sagas heard of them when their turn came first.
-        batch.sagas.clear();
-        let released = batch
-            .rows
-            .iter()
-            .filter_map(|row| seqs.get(&row.id).copied())
-            .collect();
-        let (position, until) = (self.standing.position.clone(), self.until);
-        if let Some(in_flight) = self.start(Planned {
-            batch,
-            released,
-            beat: false,
-            position,
-            until,
-        }) {
-            self.finish(in_flight).await?;
-            self.relay.release_backoff.reset();
-        }
-        Ok(())
-    }
-
     fn plan_batch(
         &self,
         ahead: &HashSet<i64>,
@@ -575,70 +499,6 @@ impl<'a> Pump<'a> {
             events: batch.events,
             bytes: batch.bytes,
         }
-    }
-
-    fn next_chore(&self) -> Instant {
-        let renew = self.held.renew_at(self.relay.shared.lease);
-        let settle = if self.unsettled {
-            self.due.settle
-        } else {
-            renew
-        };
-        renew.min(settle).min(self.due.count).min(self.due.rotate)
-    }
-
-    /// What is done now and then: settle, renew, count, rotate.
-    async fn chores(&mut self) -> Result<(), RelayError> {
-        let at = Instant::now();
-        let lease = self.relay.shared.lease;
-        if (self.unsettled && at >= self.due.settle) || at >= self.held.renew_at(lease) {
-            self.session
-                .settle(self.held.epoch, &self.standing, lease)
-                .await?;
-            self.held.renew(at, lease);
-            self.unsettled = false;
-            self.due.settle = at + SETTLE;
-            self.relay.metrics.phase_settle.record(at.elapsed());
-            if !self.ahead.is_empty() && self.standing.position.page.is_none() {
-                self.session.trim_ahead(&self.standing.position).await?;
-                self.ahead = self.session.ahead().await?;
-            }
-        }
-        if at >= self.due.count {
-            self.count(at).await?;
-            self.due.count = at + COUNT;
-        }
-        if at >= self.due.rotate {
-            let ring = self.session.rotate().await?;
-            #[expect(clippy::cast_precision_loss, reason = "there are four")]
-            self.relay
-                .metrics
-                .ring_slots_used
-                .set(ring.slots_used() as f64);
-            self.due.rotate = at + ROTATE;
-        }
-        Ok(())
-    }
-
-    async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
-        let backlog = self.session.backlog(&self.standing.position).await?;
-        let letters = self.session.dead_letters().await?;
-        self.dead_letters = letters.total();
-        let events = u64::try_from(backlog.events).unwrap_or(0);
-        let oldest = backlog.oldest.map(Timestamp::as_seconds);
-        self.relay.metrics.backlog(events, oldest);
-        self.relay.count_letters(letters);
-        let (since, published) = self.published_since;
-        self.published_since = (at, 0);
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = published as f64 / at.duration_since(since).as_secs_f64().max(0.001);
-        self.relay.status.send_modify(|status| {
-            status.backlog_events = events;
-            status.oldest_unpublished_at = oldest;
-            status.dead_letters = self.dead_letters;
-            status.events_per_second = rate;
-        });
-        Ok(())
     }
 }
 

@@ -9,14 +9,11 @@ use tracing::{debug, info, warn};
 use super::pump::Pump;
 use super::{Relay, RelayError};
 use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
-use crate::logic::checkpoint::{Reconcile, Settled};
+use crate::logic::checkpoint::{self, Reconcile, Settled};
 use crate::logic::event::Timestamp;
 use crate::logic::health::Beat;
 use crate::logic::status::{Circuit, Phase};
 use crate::outbox::{Seat, Session, Standing};
-
-/// A checkpoint takes one offset, and the marker of its transaction the next.
-const CHECKPOINT_OFFSETS: i64 = 2;
 
 impl Relay {
     /// Leads the source until something ends it; `Ok` after a clean stop.
@@ -157,21 +154,21 @@ pub(super) async fn read_back(
     let mut reconcile = Reconcile::new(settled, log.ends)?;
     let mut until = None;
     while let Some(record) = keep(hold, session, async { Ok(log.next().await?) }).await? {
-        let Some(checkpoint) = reconcile.take(record.offset, &record.value)? else {
+        let Some(found) = reconcile.take(record.offset, &record.value)? else {
             continue;
         };
-        let next = record.offset + CHECKPOINT_OFFSETS;
-        let lost = session.absorb(epoch, &checkpoint, next).await?;
-        debug!(%source, batch = checkpoint.batch, "found a published batch");
+        let next = record.offset + checkpoint::OFFSETS;
+        let lost = session.absorb(epoch, &found, next).await?;
+        debug!(%source, batch = found.batch, "found a published batch");
         if lost > 0 {
             warn!(
-                %source, batch = checkpoint.batch, lost,
+                %source, batch = found.batch, lost,
                 "the database has lost events that are published; was it failed over to a standby that lagged?"
             );
         }
-        standing.batch = checkpoint.batch;
+        standing.batch = found.batch;
         standing.checkpoint_next = next;
-        until = Some(checkpoint.until);
+        until = Some(found.until);
     }
     reconcile.finish()?;
     session.renew(epoch, lease).await?;

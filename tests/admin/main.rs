@@ -10,6 +10,7 @@
 )]
 
 mod control;
+mod daemon;
 mod http;
 mod systemd;
 mod world;

@@ -178,3 +178,27 @@ fn of_two_daemons_with_one_name_one_leads() {
     insert(&service, &topic, "20");
     wait_until("the last event", PATIENCE, || read().len() == 21);
 }
+
+#[test]
+fn a_hang_up_does_not_end_the_daemon_and_a_second_term_does_so_at_once() {
+    let (kafka, postgres) = (kafka(), postgres(16));
+    let service = Service::install(postgres, "shop");
+    let daemon = daemon(kafka, &unique("signals"), &[&service]);
+    daemon.wait_ready();
+    daemon.signal("HUP");
+    wait_for_error(&daemon, &["cannot reload"]);
+    // A lock that the last settlement waits for holds the drain up.
+    block_on(async {
+        let client = service.connect_as("postgres").await;
+        client
+            .batch_execute("begin; select from outbox.relay for update")
+            .await
+            .unwrap();
+        daemon.signal("TERM");
+        wait_for_error(&daemon, &["draining"]);
+        assert!(daemon.pid().is_some(), "it drains");
+        daemon.signal("TERM");
+        daemon.wait();
+    });
+    wait_for_error(&daemon, &["leaving at once"]);
+}

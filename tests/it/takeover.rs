@@ -19,9 +19,12 @@ fn two_interrupted_take_overs_with_late_commits_double_nothing() {
     let prefix = unique("takeover");
     let topic = topic(kafka, "takeover", 4, &[]);
     let service = Service::install(postgres, "shop");
-    let config = kafka_block(kafka, &prefix) + &service.block(BATCH);
+    // A long lease, so that no renewal meets the lock below before the rows are read.
+    let config = kafka_block(kafka, &prefix) + "[relay]\nlease = \"60s\"\n" + &service.block(BATCH);
     let daemon = Daemon::start(OUTBOXD, &config);
-    daemon.wait_ready();
+    wait_until("the first beat to be settled", PATIENCE, || {
+        service.number("select batch from outbox.relay") > 0
+    });
     block_on(async {
         // Two transactions draw the lowest ids and commit late.
         let (first, second) = (
@@ -35,7 +38,7 @@ fn two_interrupted_take_overs_with_late_commits_double_nothing() {
         insert(&writer, &topic, 100..200).await;
         writer.batch_execute("commit").await.unwrap();
         // It publishes, and then waits to settle.
-        wait_until("a hundred events before the settlement", PATIENCE, || {
+        wait_until("a batch before its settlement", PATIENCE, || {
             seen(&topic) >= 20
         });
         kill(&daemon, &service).await;

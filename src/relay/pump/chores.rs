@@ -1,0 +1,82 @@
+//! What a leader does now and then besides publishing: settle, renew the lease, count, empty the ring.
+
+use std::time::{Duration, Instant};
+
+use super::Pump;
+use crate::logic::event::Timestamp;
+use crate::relay::RelayError;
+
+/// A position is written back after this long.
+const SETTLE: Duration = Duration::from_millis(250);
+/// The backlog and the dead letters are counted this often.
+const COUNT: Duration = Duration::from_secs(10);
+/// The ring is looked at this often.
+const ROTATE: Duration = Duration::from_secs(60);
+
+impl Pump<'_> {
+    /// When something of it is due.
+    pub(super) fn next_chore(&self) -> Instant {
+        let renew = self.held.renew_at(self.relay.shared.lease);
+        let settle = if self.unsettled {
+            self.due.settle
+        } else {
+            renew
+        };
+        renew.min(settle).min(self.due.count).min(self.due.rotate)
+    }
+
+    /// Does what is due.
+    pub(super) async fn chores(&mut self) -> Result<(), RelayError> {
+        let at = Instant::now();
+        let lease = self.relay.shared.lease;
+        if (self.unsettled && at >= self.due.settle) || at >= self.held.renew_at(lease) {
+            self.session
+                .settle(self.held.epoch, &self.standing, lease)
+                .await?;
+            self.held.renew(at, lease);
+            self.unsettled = false;
+            self.due.settle = at + SETTLE;
+            self.relay.metrics.phase_settle.record(at.elapsed());
+            if !self.ahead.is_empty() && self.standing.position.page.is_none() {
+                self.session.trim_ahead(&self.standing.position).await?;
+                self.ahead = self.session.ahead().await?;
+            }
+        }
+        if at >= self.due.count {
+            self.count(at).await?;
+            self.due.count = at + COUNT;
+        }
+        if at >= self.due.rotate {
+            let ring = self.session.rotate().await?;
+            #[expect(clippy::cast_precision_loss, reason = "there are four")]
+            self.relay
+                .metrics
+                .ring_slots_used
+                .set(ring.slots_used() as f64);
+            // Often enough that a published slot is empty before it is due again.
+            self.due.rotate = at + ROTATE.min(ring.slot / 4);
+        }
+        Ok(())
+    }
+
+    async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
+        let backlog = self.session.backlog(&self.standing.position).await?;
+        let letters = self.session.dead_letters().await?;
+        self.dead_letters = letters.total();
+        let events = u64::try_from(backlog.events).unwrap_or(0);
+        let oldest = backlog.oldest.map(Timestamp::as_seconds);
+        self.relay.metrics.backlog(events, oldest);
+        self.relay.count_letters(letters);
+        let (since, published) = self.published_since;
+        self.published_since = (at, 0);
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = published as f64 / at.duration_since(since).as_secs_f64().max(0.001);
+        self.relay.status.send_modify(|status| {
+            status.backlog_events = events;
+            status.oldest_unpublished_at = oldest;
+            status.dead_letters = self.dead_letters;
+            status.events_per_second = rate;
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! Holds what `make demo` promises, by the command that the README gives a newcomer: it is right about what it says, it can
+//! fail, and whatever ends it, nothing of it is left.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test that cannot go on fails, and says where"
+)]
+
+mod support;
+
+// The demo's judge, for its own tests.
+#[path = "../examples/demo/event.rs"]
+#[allow(dead_code, reason = "the demo needs all of it")]
+mod event;
+#[path = "../examples/demo/ledger.rs"]
+#[allow(dead_code, reason = "the demo needs all of it")]
+mod ledger;
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use support::{process::signal, wait_until};
+
+/// In the command line of the demo itself, and of its consumer, which it starts later.
+const DEMO: &str = "/examples/demo";
+
+/// In the command line of the daemon.
+const OUTBOXD: &str = "outboxd run";
+
+/// How long it may take to start, which may include a build of the example.
+const START: Duration = Duration::from_secs(300);
+
+/// How long it may take to end, whatever happened to it: its own patience, and the end of all servers.
+const END: Duration = Duration::from_secs(60);
+
+#[test]
+fn twenty_orders_end_by_themselves_and_the_consumer_saw_each_event_once() {
+    let mut demo = Demo::start(&["ORDERS=20"]);
+    demo.wait_for("topic");
+    let (status, output) = demo.end();
+    assert!(status.success(), "{status}: {output}");
+    assert!(output.contains("events of 20 orders\n"), "{output}");
+    assert!(
+        output.contains("every committed event once, no other, in order per key"),
+        "{output}"
+    );
+    let shown = output
+        .lines()
+        .filter(|line| line.starts_with("  ") && line.ends_with(" ms"));
+    // The summary ends so, too.
+    let shown = shown.filter(|line| !line.contains("p99")).count();
+    for counted in ["committed    ", "seen         "] {
+        assert!(
+            output.contains(&format!("\n  {counted}{shown} events")),
+            "{shown}: {output}"
+        );
+    }
+    let rolled_back = output
+        .lines()
+        .filter(|line| line.ends_with("  rolled back"))
+        .count();
+    assert!(rolled_back > 5, "{output}");
+    assert!(
+        output.contains(&format!("\n  rolled back  {rolled_back} events")),
+        "{output}"
+    );
+}
+
+#[test]
+fn ctrl_c_ends_an_endless_demo_and_leaves_nothing() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("OrderApproved");
+    // What a terminal does: to the whole process group, make and cargo included.
+    demo.signal_all("INT");
+    let (_, output) = demo.end();
+    assert!(output.contains("every committed event once"), "{output}");
+}
+
+#[test]
+fn sigterm_does_the_same() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("OrderApproved");
+    demo.signal("TERM", DEMO);
+    let (status, output) = demo.end();
+    assert!(status.success(), "{status}: {output}");
+    assert!(output.contains("every committed event once"), "{output}");
+}
+
+#[test]
+fn ctrl_c_while_it_starts_leaves_nothing() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("starting");
+    wait_until("Kafka to be started", START, || {
+        demo.look();
+        demo.process("kafka.Kafka").is_some()
+    });
+    demo.signal_all("INT");
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    assert!(!output.contains("ending"), "{output}");
+}
+
+#[test]
+fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("OrderApproved");
+    // Nothing more arrives, so that it would wait after the first.
+    demo.signal("STOP", OUTBOXD);
+    demo.signal("INT", DEMO);
+    demo.wait_for("ending");
+    demo.signal("INT", DEMO);
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    assert!(!output.contains("every committed event once"), "{output}");
+}
+
+#[test]
+fn a_demo_whose_outboxd_is_killed_says_so_and_fails() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("OrderApproved");
+    demo.signal("KILL", OUTBOXD);
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    assert!(
+        output.contains("outboxd ended by itself with 137"),
+        "{output}"
+    );
+    assert!(!output.contains("every committed event once"), "{output}");
+}
+
+#[test]
+fn a_demo_whose_outboxd_stands_still_says_what_is_lost_and_fails() {
+    let mut demo = Demo::start(&["ORDERS=200"]);
+    demo.wait_for("OrderApproved");
+    demo.signal("STOP", OUTBOXD);
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    assert!(
+        output.contains("an event has been on its way for"),
+        "{output}"
+    );
+    assert!(output.contains("lost: "), "{output}");
+}
+
+#[test]
+fn a_demo_whose_consumer_ends_fails() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("OrderApproved");
+    demo.signal("KILL", "consume --bootstrap");
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    assert!(output.contains("the consumer ended by itself"), "{output}");
+}
+
+/// `make demo`, with all the processes that come of it.
+struct Demo {
+    make: Child,
+    output: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+    /// All processes that were seen at some time.
+    family: Vec<Process>,
+}
+
+impl Demo {
+    /// Starts it in a process group of its own, as a shell does.
+    fn start(arguments: &[&str]) -> Self {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut command = Command::new("make");
+        command.arg("demo").args(arguments);
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .process_group(0);
+        // What cargo has just built is not built again.
+        let target = Path::new(env!("CARGO_BIN_EXE_outboxd"))
+            .ancestors()
+            .nth(2)
+            .unwrap();
+        command.env("CARGO_TARGET_DIR", target);
+        // A newcomer's make is nobody's child.
+        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ORDERS"] {
+            command.env_remove(name);
+        }
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let make = command.spawn().unwrap();
+        let output = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&output);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                *text.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Self {
+            make,
+            output,
+            reader,
+            family: Vec::new(),
+        }
+    }
+
+    fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Waits until it has printed something, and notes what runs by then.
+    fn wait_for(&mut self, text: &str) {
+        wait_until(&format!("{text:?}"), START, || {
+            let output = self.output();
+            assert!(
+                !self.reader.is_finished(),
+                "it ended before {text:?}: {output}"
+            );
+            output.contains(text)
+        });
+        self.look();
+    }
+
+    /// Notes what runs now.
+    fn look(&mut self) {
+        self.family
+            .extend(Process::with_descendants(self.make.id()));
+    }
+
+    /// The process, noted before, with this in its command line.
+    fn process(&self, command: &str) -> Option<u32> {
+        let found = self
+            .family
+            .iter()
+            .find(|process| process.command.contains(command));
+        found.map(|process| process.id)
+    }
+
+    /// Signals one of those noted.
+    fn signal(&self, name: &str, command: &str) {
+        let process = self.process(command);
+        signal(
+            name,
+            &[process.unwrap_or_else(|| panic!("no {command}: {:?}", self.family))],
+        );
+    }
+
+    /// Signals the whole process group.
+    fn signal_all(&self, name: &str) {
+        let mut kill = Command::new("sh");
+        kill.args([
+            "-c",
+            r#"kill -s "$0" -- "-$1""#,
+            name,
+            &self.make.id().to_string(),
+        ]);
+        assert!(kill.status().unwrap().success());
+    }
+
+    /// Waits for its end, and until nothing of it is left: no process of those noted, no directory of theirs, and nobody who
+    /// could still write to its output.
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut status = None;
+        wait_until("the end of make demo", END, || {
+            status = self.make.try_wait().unwrap();
+            status.is_some()
+        });
+        let directories: Vec<_> = self.family.iter().flat_map(Process::directories).collect();
+        wait_until("the end of all that it started", END, || {
+            !self.family.iter().any(Process::runs) && !directories.iter().any(|it| it.exists())
+        });
+        wait_until("the end of its output", END, || self.reader.is_finished());
+        (status.unwrap(), self.output())
+    }
+}
+
+impl Drop for Demo {
+    /// A failed test leaves nothing either.
+    fn drop(&mut self) {
+        if let Ok(None) = self.make.try_wait() {
+            self.signal_all("KILL");
+            let _ = self.make.wait();
+        }
+    }
+}
+
+/// A process at the time when it was looked at.
+#[derive(Clone, Debug)]
+struct Process {
+    id: u32,
+    parent: u32,
+    /// Tells it from a later process with the same id.
+    began: String,
+    command: String,
+}
+
+impl Process {
+    fn read(id: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // State, parent and so on follow the program's name in parentheses.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        let command = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let alive = !matches!(fields[0], "Z" | "X");
+        alive.then(|| Self {
+            id,
+            parent: fields[1].parse().unwrap(),
+            began: fields[19].to_owned(),
+            command: String::from_utf8_lossy(&command).replace('\0', " "),
+        })
+    }
+
+    /// A process and all that came of it, the guardians' own shells included.
+    fn with_descendants(ancestor: u32) -> Vec<Self> {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut others: Vec<_> = ids.filter_map(Self::read).collect();
+        let mut family: Vec<Self> = others.extract_if(.., |it| it.id == ancestor).collect();
+        let mut next = 0;
+        while let Some(parent) = family.get(next).map(|process| process.id) {
+            family.extend(others.extract_if(.., |it| it.parent == parent));
+            next += 1;
+        }
+        family
+    }
+
+    fn runs(&self) -> bool {
+        Self::read(self.id).is_some_and(|process| process.began == self.began)
+    }
+
+    /// The directories that a server of the demo works in.
+    fn directories(&self) -> Vec<PathBuf> {
+        let words = self.command.split_whitespace().map(Path::new);
+        let folders = words.flat_map(Path::ancestors).filter(|folder| {
+            let name = folder
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            ["daemon", "kafka", "postgres"]
+                .iter()
+                .any(|it| name.starts_with(&format!("outboxd-{it}-")))
+        });
+        // Not the name's pattern in the guardian's script.
+        folders
+            .filter(|folder| folder.is_absolute())
+            .map(Path::to_owned)
+            .collect()
+    }
+}
