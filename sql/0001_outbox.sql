@@ -85,6 +85,11 @@ create table outbox.event (
     'ce_sagastep', 'ce_sagastepstatus', 'traceparent', 'tracestate'])),
   constraint reply_outcome_is_unknown check (reply_outcome in ('success', 'failure')),
   constraint saga_type_and_saga_id_go_together check ((saga_type is null) = (saga_id is null)),
+  -- Whatever its escapes, a saga record then fits into a record of Kafka's usual size.
+  constraint saga_text_is_too_long check (
+    octet_length(event_type) + coalesce(octet_length(saga_type), 0) + coalesce(octet_length(saga_id), 0)
+    + coalesce(octet_length(saga_user), 0) + coalesce(octet_length(saga_state), 0)
+    + coalesce(octet_length(saga_step), 0) <= 100000),
   constraint saga_outcome_is_unknown check (
     saga_outcome in ('completed', 'rejected', 'failed', 'cancelled', 'timed_out')),
   constraint saga_step_status_is_unknown check (saga_step_status in (

@@ -47,12 +47,8 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
         options.rate,
         options.duration.as_secs()
     ));
-    let figures: [(&str, fn(&Latencies) -> f64); 3] = [
-        ("p50", |latencies| latencies.part(0.50)),
-        ("p99", |latencies| latencies.part(0.99)),
-        ("max", |latencies| latencies.part(1.0)),
-    ];
-    for (name, figure) in figures {
+    for (name, part) in [("p50", 0.50), ("p99", 0.99), ("max", 1.0)] {
+        let figure = |latencies: &Latencies| latencies.part(part);
         let (all, commit, kafka) = (figure(&through.all), figure(&through.commit), figure(&bare));
         table.row(Row {
             outboxd: Some(all),

@@ -115,6 +115,17 @@ const BAD: &[(&str, &[Row])] = &[
         &[&[("saga_type", "'create-order'")], &[("saga_id", "'o-42'")]],
     ),
     (
+        "saga_text_is_too_long",
+        &[
+            &[("event_type", "repeat('e', 100001)")],
+            &[
+                ("saga_type", "'t'"),
+                ("saga_id", "'s'"),
+                ("saga_state", "repeat('s', 100000)"),
+            ],
+        ],
+    ),
+    (
         "saga_outcome_is_unknown",
         &[&[("saga_outcome", "''")], &[("saga_outcome", "'done'")]],
     ),
