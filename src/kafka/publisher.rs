@@ -417,6 +417,13 @@ impl Worker {
         let mut topics = HashMap::new();
         let mut other = None;
         for (index, code) in failed {
+            // A consequence of another's failure, or of the producer's.
+            if matches!(
+                code,
+                Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord
+            ) {
+                continue;
+            }
             let Some(event) = events.get(*index) else {
                 other = Some(self.own_topic(*index, *code));
                 continue;
@@ -441,7 +448,6 @@ impl Worker {
                 Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                     topics.insert(event.topic.clone(), TopicState::Missing);
                 }
-                Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord => {}
                 code => {
                     let error = Inner::MessageProduction(*code);
                     other = Some(self.clients.error("publishing", &error));
@@ -449,12 +455,22 @@ impl Worker {
             }
         }
         if records.is_empty() && topics.is_empty() {
-            let what = "publishing".to_owned();
-            let why = "records were purged without a reason".to_owned();
-            return Outcome::Lost(other.unwrap_or(KafkaError::Failed { what, why }));
+            return Outcome::Lost(other.unwrap_or_else(|| self.fatal()));
         }
         warn!(records = records.len(), topics = ?topics.keys(), "Kafka refused records; the transaction was aborted");
         Outcome::Refused { records, topics }
+    }
+
+    /// Why the producer is of no use any more, where no record tells.
+    fn fatal(&self) -> KafkaError {
+        let what = "publishing";
+        match self.producer.client().fatal_error() {
+            Some((code, _)) => self.clients.error(what, &Inner::MessageProduction(code)),
+            None => KafkaError::Failed {
+                what: what.to_owned(),
+                why: "records were purged without a reason".to_owned(),
+            },
+        }
     }
 
     /// An error of a saga record or of the checkpoint: never an event's fault.

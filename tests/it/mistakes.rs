@@ -131,19 +131,18 @@ fn two_deployments_with_one_prefix_and_name_are_told_apart() {
             .replace(&format!("[sources.{}]", service.name), "[sources.twin]")
     };
     let one = Daemon::start(OUTBOXD, &(kafka_block(kafka, &prefix) + &named(&first)));
-    one.wait_ready();
-    let two = Daemon::start(OUTBOXD, &(kafka_block(kafka, &prefix) + &named(&second)));
-    wait_for_error(&two, &["belongs to another database", "outboxd sql rebase"]);
-    insert(&second, &topic, "2");
+    // Whose checkpoints come first owns the topic.
     insert(&first, &topic, "1");
-    wait_until("the first one's event", PATIENCE, || {
-        !consumer::read_all(&kafka.bootstrap(), &[&topic]).is_empty()
-    });
-    assert_eq!(
-        consumer::read_all(&kafka.bootstrap(), &[&topic]).len(),
-        1,
-        "the second one publishes nothing"
-    );
+    let seen = || consumer::read_all(&kafka.bootstrap(), &[&topic]).len();
+    wait_until("the first one's event", PATIENCE, || seen() == 1);
+    let two = Daemon::start(OUTBOXD, &(kafka_block(kafka, &prefix) + &named(&second)));
+    insert(&second, &topic, "2");
+    wait_for_error(&two, &["belongs to another database", "outboxd sql rebase"]);
+    // The first one is disturbed once, says so, and goes on; the second one publishes nothing.
+    insert(&first, &topic, "3");
+    wait_until("the first one's next event", PATIENCE, || seen() >= 2);
+    assert_eq!(seen(), 2);
+    wait_for_error(&one, &["fenced"]);
 }
 
 #[test]
