@@ -10,7 +10,7 @@ use crate::support::consumer::{self, Message};
 use crate::support::{block_on, kafka, postgres, unique};
 use crate::world::{Service, daemon, topic};
 
-const EVENTS: u64 = 2500;
+const EVENTS: u64 = 3000;
 const KEYS: u64 = 200;
 const PARTITIONS: i32 = 4;
 const SAGA_PARTITIONS: i32 = 12;
@@ -48,7 +48,7 @@ fn every_record_is_what_its_row_says() {
         .iter()
         .map(|s| s.number("select count(*) from outbox.event"))
         .sum();
-    assert!(committed > 4000, "{committed}");
+    assert!(committed > 5000, "{committed}");
     daemon.wait_metrics("all to be published", |metrics| {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let committed = committed as f64;
