@@ -21,7 +21,8 @@ demo: prerequisites services ## see outboxd at work until Ctrl-C; with ORDERS=20
 .PHONY: check
 check: prerequisites ## format, lints, documentation, licences
 	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --all-targets --features failpoints --locked -- -D warnings
+	cargo clippy --bin outboxd --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
 	cargo deny check bans licenses sources

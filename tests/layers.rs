@@ -10,20 +10,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name of the others; a file below a folder belongs to the folder.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("logic", &["logic"]),
     ("tasks", &[]),
     ("host", &[]),
+    ("failpoint", &[]),
     ("config", &["config"]),
     ("logging", &[]),
     ("metrics", &["metrics", "logic"]),
     ("systemd", &[]),
-    ("outbox", &["outbox", "logic", "config", "tasks"]),
-    ("kafka", &["kafka", "logic", "config", "metrics", "tasks"]),
+    (
+        "outbox",
+        &["outbox", "logic", "config", "tasks", "failpoint"],
+    ),
+    (
+        "kafka",
+        &["kafka", "logic", "config", "metrics", "tasks", "failpoint"],
+    ),
     (
         "relay",
         &[
-            "relay", "outbox", "kafka", "logic", "config", "metrics", "tasks", "host",
+            "relay",
+            "outbox",
+            "kafka",
+            "logic",
+            "config",
+            "metrics",
+            "tasks",
+            "host",
+            "failpoint",
         ],
     ),
     (
@@ -48,7 +63,7 @@ const ONLY: [(&str, &[&str]); 8] = [
     ("metrics::counter!", &["metrics"]),
     ("tokio::spawn", &["tasks"]),
     ("tokio::task::spawn", &["tasks"]),
-    ("env::var", &["config", "main"]),
+    ("env::var", &["config", "main", "failpoint"]),
     ("axum::", &["admin", "push"]),
 ];
 

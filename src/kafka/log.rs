@@ -8,6 +8,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::client::{Clients, KafkaError, Quiet, TRANSACTION_TIMEOUT_MS};
+use crate::failpoint::{Sabotage, sabotaged};
 use crate::logic::checkpoint::LogEnds;
 use crate::tasks::{Attached, attached_blocking};
 
@@ -78,7 +79,12 @@ fn failed(why: &str) -> KafkaError {
 }
 
 fn ends_of(clients: &Clients, topic: &str) -> Result<LogEnds, KafkaError> {
-    let consumer = clients.consumer("read_uncommitted")?;
+    let isolation = if sabotaged(Sabotage::ReadBackToStable) {
+        "read_committed"
+    } else {
+        "read_uncommitted"
+    };
+    let consumer = clients.consumer(isolation)?;
     let ends = consumer.fetch_watermarks(topic, PARTITION, REQUEST);
     let (low, high) = ends.map_err(|error| clients.error("reading checkpoints", &error))?;
     Ok(LogEnds { low, high })

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::client::{Clients, KafkaError, TRANSACTION_TIMEOUT_MS, log_line};
+use crate::failpoint::{self, Point, Sabotage, sabotaged};
 use crate::logic::batch::TopicState;
 use crate::logic::record::{self, Record};
 use crate::logic::refusal::{Reason, Refusal};
@@ -180,6 +181,7 @@ fn start(
     producer
         .init_transactions(INIT_TIMEOUT)
         .map_err(|error| clients.error("starting a producer", &error))?;
+    failpoint::pass(Point::Init);
     Ok(producer)
 }
 
@@ -315,16 +317,19 @@ impl Worker {
         if Instant::now() >= transaction.deadline {
             return self.abort(Abort::Error(KafkaError::LeaseExpired), transaction);
         }
+        failpoint::pass(Point::BeforeCommit);
         let asked = Instant::now();
         match self
             .producer
             .commit_transaction(Duration::from_millis(TRANSACTION_TIMEOUT_MS))
         {
             Ok(()) => {
+                failpoint::pass(Point::AfterCommit);
                 self.producer.poll(Duration::ZERO);
                 let committed_in = asked.elapsed();
                 let trouble = self.deliveries().trouble.load(Ordering::Relaxed);
-                let keep = committed_in < SLOW_COMMIT && !trouble;
+                let keep = (committed_in < SLOW_COMMIT && !trouble)
+                    || sabotaged(Sabotage::KeepAfterSlowCommit);
                 Outcome::Committed(Committed {
                     checkpoint_offset,
                     keep,
@@ -346,6 +351,7 @@ impl Worker {
         if !transaction.sagas.is_empty() {
             self.acknowledged(until)?;
             self.send(&transaction.sagas, events)?;
+            failpoint::pass(Point::Sagas);
         }
         self.send(std::slice::from_ref(&transaction.checkpoint), CHECKPOINT)?;
         self.acknowledged(until)
@@ -355,7 +361,10 @@ impl Worker {
         for (index, record) in (first..=usize::MAX).zip(records) {
             loop {
                 match self.producer.send(native(record, index)) {
-                    Ok(()) => break,
+                    Ok(()) => {
+                        failpoint::pass(Point::Send);
+                        break;
+                    }
                     Err((Inner::MessageProduction(Code::QueueFull), _)) => self.glance(),
                     Err((error, _)) => {
                         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
@@ -377,6 +386,7 @@ impl Worker {
                 return Err(Abort::Records(failed));
             }
             if self.producer.in_flight_count() == 0 {
+                failpoint::pass(Point::Acknowledge);
                 return Ok(());
             }
             if Instant::now() >= until {

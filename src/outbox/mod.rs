@@ -13,6 +13,8 @@ pub mod letters;
 mod read;
 mod ring;
 mod roles;
+#[cfg(feature = "failpoints")]
+mod sabotage;
 mod session;
 mod settle;
 mod tls;

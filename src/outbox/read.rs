@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::error::OutboxError;
 use super::session::Session;
+use crate::failpoint::{self, Point};
 use crate::logic::event::{BadHeaders, Event, Payload, Saga, Timestamp};
 use crate::logic::window::{Position, Snapshot};
 
@@ -106,6 +107,9 @@ impl Session {
         };
         let now = header.map_or_else(|| position.seen.clone(), |header| header.snapshot);
         let position = position.after(now, events.last().map(|event| event.id), more);
+        #[cfg(feature = "failpoints")]
+        self.sabotage(&mut events).await?;
+        failpoint::pass(Point::Read);
         Ok(Read {
             events,
             position,

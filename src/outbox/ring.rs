@@ -7,6 +7,7 @@ use tracing::{debug, info};
 
 use super::error::OutboxError;
 use super::session::Session;
+use crate::failpoint::{self, Point};
 use crate::logic::window::Snapshot;
 
 /// How the ring is filled.
@@ -107,6 +108,7 @@ impl Session {
         transaction
             .batch_execute(&format!("truncate only outbox.event_{slot}"))
             .await?;
+        failpoint::pass(Point::Rotate);
         transaction.commit().await?;
         Ok(true)
     }

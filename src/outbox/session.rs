@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::connect::{self, Link};
 use super::error::{OutboxError, SCHEMA_VERSION};
 use crate::config::Database;
+use crate::failpoint::{self, Point, Sabotage, sabotaged};
 use crate::logic::lease::{Holder, Lease};
 use crate::logic::window::{Page, Position};
 
@@ -70,12 +71,24 @@ macro_rules! statements {
             /// Prepares all of them in one round trip.
             async fn prepare(client: &Client) -> Result<Self, OutboxError> {
                 let ($($name),+) = tokio::try_join!(
-                    $(client.prepare(include_str!(concat!("../../sql/", stringify!($name), ".sql")))),+
+                    $(prepare(client, include_str!(concat!("../../sql/", stringify!($name), ".sql")))),+
                 )?;
                 Ok(Self { $($name),+ })
             }
         }
     };
+}
+
+/// Prepares a statement as it is, unless a negative control takes the epoch out of it.
+async fn prepare(
+    client: &Client,
+    statement: &'static str,
+) -> Result<Statement, tokio_postgres::Error> {
+    if sabotaged(Sabotage::NoEpochCheck) {
+        let anyone = statement.replace("where epoch = $1", "where $1::bigint is not null");
+        return client.prepare(&anyone).await;
+    }
+    client.prepare(statement).await
 }
 
 statements! {
@@ -153,6 +166,7 @@ impl Session {
         let row = transaction
             .query_opt(&self.statements.lease_take, &parameters)
             .await?;
+        failpoint::pass(Point::LeaseTake);
         transaction.commit().await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
@@ -164,6 +178,7 @@ impl Session {
             .client
             .execute(&self.statements.renew, &[&epoch, &as_ms(lease)])
             .await?;
+        failpoint::pass(Point::LeaseRenew);
         if written == 1 {
             Ok(())
         } else {

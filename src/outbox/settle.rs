@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::error::OutboxError;
 use super::read::{Limits, Moment, SEQ, event};
 use super::session::{Session, Standing, Statements, as_ms};
+use crate::failpoint::{self, Point};
 use crate::logic::batch::{Blocked, RowId};
 use crate::logic::checkpoint::{Checkpoint, RowIds};
 use crate::logic::event::{Event, Timestamp};
@@ -67,7 +68,9 @@ impl Session {
         lease: Duration,
     ) -> Result<(), OutboxError> {
         let written = settle(&self.link.client, &self.statements, epoch, standing, lease).await?;
-        fenced_unless(written == 1)
+        fenced_unless(written == 1)?;
+        failpoint::pass(Point::AfterSettle);
+        Ok(())
     }
 
     /// The same, together with the dead letters that came and went on the way there.
@@ -82,7 +85,9 @@ impl Session {
         keep_letters(&transaction, &self.statements, letters).await?;
         let written = settle(&transaction, &self.statements, epoch, standing, lease).await?;
         fenced_unless(written == 1)?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        failpoint::pass(Point::AfterSettle);
+        Ok(())
     }
 
     /// Includes a checkpoint that an earlier leader could not settle. Gives how many of its rows
@@ -117,6 +122,7 @@ impl Session {
             .query_one(&self.statements.ahead_add, &[&ids, &event_ids])
             .await?;
         let found: i64 = found.try_get(0)?;
+        failpoint::pass(Point::Ahead);
         transaction.commit().await?;
         Ok(rows
             .len()
@@ -244,6 +250,7 @@ async fn settle(
     let upto = position.page.as_ref().map(|page| page.upto.to_string());
     let after = position.page.as_ref().map(|page| page.after);
     let lease_ms = as_ms(lease);
+    failpoint::pass(Point::BeforeSettle);
     let parameters: [&(dyn ToSql + Sync); 7] = [
         &epoch,
         &seen,

@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use super::{Relay, RelayError, Replace, now};
 use crate::config::OnRefused;
+use crate::failpoint::{Sabotage, sabotaged};
 use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
 use crate::logic::batch::{Batch, Blocked, Plan, Row, TopicState};
 use crate::logic::checkpoint::{self, Checkpoint, RowIds};
@@ -189,6 +190,9 @@ impl<'a> Pump<'a> {
             if let Some(in_flight) = in_flight.take() {
                 self.finish(in_flight).await?;
             }
+            if sabotaged(Sabotage::SettleBeforeCommit) {
+                self.settle_early(&planned).await?;
+            }
             in_flight = self.start(planned);
             self.chores().await?;
         }
@@ -304,7 +308,7 @@ impl<'a> Pump<'a> {
     /// Waits until no crash of the database can undo what was read: an event of a transaction that
     /// then never was could not be called back.
     async fn make_durable(&self, lsn: &Lsn, read: Instant) -> Result<(), RelayError> {
-        if self.session.is_flushed(lsn).await? {
+        if sabotaged(Sabotage::NoFlushGate) || self.session.is_flushed(lsn).await? {
             return Ok(());
         }
         tokio::time::sleep_until((read + FLUSH).into()).await;

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::pump::Pump;
 use super::{Relay, RelayError};
+use crate::failpoint::{self, Point, Sabotage, sabotaged};
 use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{self, Reconcile, Settled};
 use crate::logic::event::Timestamp;
@@ -142,6 +143,9 @@ pub(super) async fn read_back(
 ) -> Result<(Standing, Option<Timestamp>), RelayError> {
     let Hold { epoch, lease, .. } = hold;
     let mut standing = session.standing(epoch).await?;
+    if sabotaged(Sabotage::NoReadBack) {
+        return Ok((standing, None));
+    }
     let topic = checkpoint_topic(clients, source);
     let open = CheckpointLog::open(clients, &topic, standing.checkpoint_next);
     let mut log = keep(hold, session, async { Ok(open.await?) }).await?;
@@ -166,6 +170,7 @@ pub(super) async fn read_back(
                 "the database has lost events that are published; was it failed over to a standby that lagged?"
             );
         }
+        failpoint::pass(Point::ReadBack);
         standing.batch = found.batch;
         standing.checkpoint_next = next;
         until = Some(found.until);

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Pump;
+use super::{Planned, Pump};
 use crate::logic::event::Timestamp;
+use crate::outbox::Standing;
 use crate::relay::RelayError;
 
 /// A position is written back after this long.
@@ -57,6 +58,18 @@ impl Pump<'_> {
             self.due.rotate = at + ROTATE.min(ring.slot / 4);
         }
         Ok(())
+    }
+
+    /// What must never be done: a negative control loses events by it.
+    pub(super) async fn settle_early(&self, planned: &Planned) -> Result<(), RelayError> {
+        let next = !planned.batch.is_empty() || planned.beat;
+        let standing = Standing {
+            position: planned.position.clone(),
+            batch: self.standing.batch + i64::from(next),
+            checkpoint_next: self.standing.checkpoint_next,
+        };
+        let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
+        Ok(self.session.settle(epoch, &standing, lease).await?)
     }
 
     async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
