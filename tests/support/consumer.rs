@@ -10,6 +10,7 @@ use std::{
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     message::{BorrowedMessage, Headers},
 };
 
@@ -17,6 +18,8 @@ use super::process;
 
 /// How long a read may take before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Whether all is read is asked after so many messages, and whenever none comes.
+const LOOK: usize = 64;
 
 /// A record as Kafka holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,34 +53,60 @@ pub(crate) fn read_all_within(
     bootstrap: &str,
     topics: &[&str],
 ) -> Vec<Message> {
+    let reading = read_within(patience, bootstrap, topics);
+    assert!(
+        reading.behind.is_empty(),
+        "not read to the end after {patience:?}, an undecided transaction? {}; last error: {:?}",
+        reading.behind.join(", "),
+        reading.last_error
+    );
+    reading.messages
+}
+
+/// What could be read.
+pub(crate) struct Reading {
+    /// Everything committed, each partition in its order.
+    pub(crate) messages: Vec<Message>,
+    /// The partitions whose high watermark was not reached.
+    pub(crate) behind: Vec<String>,
+    last_error: Option<KafkaError>,
+}
+
+/// Reads up to the high watermarks of the beginning, or until nothing comes any more for `patience`.
+pub(crate) fn read_within(patience: Duration, bootstrap: &str, topics: &[&str]) -> Reading {
     let targets = high_watermarks(bootstrap, topics);
     let consumer = consumer(bootstrap, topics);
-    let deadline = Instant::now() + patience;
+    let mut deadline = Instant::now() + patience;
     let mut messages = Vec::new();
     // A broker that is just coming back is no reason to give up, but worth telling when time runs out.
     let mut last_error = None;
     loop {
-        // The position passes the marks of transactions, too, once the poll has.
-        let behind = behind(&consumer, &targets);
-        if behind.is_empty() {
-            break;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "not read to the end after {patience:?}, an undecided transaction? {}; last error: {last_error:?}",
-            behind.join(", ")
-        );
         match consumer.poll(Duration::from_millis(20)) {
-            Some(Ok(message)) => messages.push(owned(&message)),
+            Some(Ok(message)) => {
+                messages.push(owned(&message));
+                deadline = Instant::now() + patience;
+                if !messages.len().is_multiple_of(LOOK) {
+                    continue;
+                }
+            }
             Some(Err(error)) => last_error = Some(error),
             None => {}
         }
+        // The position passes the marks of transactions, too, once the poll has.
+        if behind(&consumer, &targets).is_empty() || Instant::now() >= deadline {
+            break;
+        }
     }
+    let behind = behind(&consumer, &targets);
     messages.sort_by(|one, other| {
         let place = |message: &Message| (message.topic.clone(), message.partition, message.offset);
         place(one).cmp(&place(other))
     });
-    messages
+    Reading {
+        messages,
+        behind,
+        last_error,
+    }
 }
 
 /// A consumer that only sees what is committed and stands at the beginning of all partitions of these topics.

@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{guardian::Guardian, http, metrics::Metrics, process::Port, wait_until};
+use super::{
+    guardian::Guardian,
+    http,
+    metrics::Metrics,
+    process::{self, Port},
+    wait_until,
+};
 
 /// How long it may take to be ready or to drain.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +49,13 @@ impl Builder {
 
     /// Starts it; returns at once, see [`Daemon::wait_ready`].
     pub(crate) fn start(self) -> Daemon {
+        let daemon = self.prepare();
+        daemon.start_again();
+        daemon
+    }
+
+    /// Makes everything ready for [`Daemon::start_again`] and does not start it.
+    pub(crate) fn prepare(self) -> Daemon {
         let guardian = Guardian::new("daemon", None, "KILL");
         let admin = Port::claim();
         let mut command = vec!["env".to_owned()];
@@ -64,7 +77,6 @@ impl Builder {
         for (path, text) in &self.files {
             daemon.write(path, text);
         }
-        daemon.start_again();
         daemon
     }
 }
@@ -137,7 +149,17 @@ impl Daemon {
 
     /// Starts it again with the same configuration, after it has ended.
     pub(crate) fn start_again(&self) {
-        self.guardian.start(&self.command);
+        self.start_again_with(&[]);
+    }
+
+    /// The same with further variables, for this one life.
+    pub(crate) fn start_again_with(&self, environment: &[(&str, &str)]) {
+        let mut command = self.command.clone();
+        let variables = environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        command.splice(1..1, variables);
+        self.guardian.start(&command);
     }
 
     /// Waits until `/readyz` says 200; fails with its log when it ends instead.
@@ -167,6 +189,11 @@ impl Daemon {
     /// Sends a signal: `STOP`, `CONT`, `HUP`, `INT`, …
     pub(crate) fn signal(&self, name: &str) {
         self.guardian.signal(name);
+    }
+
+    /// Whether it is stopped by a signal and runs no instruction.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.pid().is_some_and(process::is_stopped)
     }
 
     /// SIGKILL, and waits for the end.

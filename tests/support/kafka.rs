@@ -48,6 +48,11 @@ impl Builder {
         self
     }
 
+    /// Where the plain listener will be, for a proxy that has to be there first.
+    pub(crate) fn bootstrap(&self) -> String {
+        address_of(&self.listeners, "PLAINTEXT")
+    }
+
     /// For measurements: the optimising compiler and the collector that Kafka has in production. It starts slower.
     pub(crate) fn optimised(mut self) -> Self {
         self.optimised = true;
@@ -132,6 +137,12 @@ impl Builder {
     }
 }
 
+fn address_of(listeners: &[(String, Port)], protocol: &str) -> String {
+    let listener = listeners.iter().find(|(name, _)| name == protocol);
+    let (_, port) = listener.expect("asked for at its start");
+    format!("127.0.0.1:{}", port.number())
+}
+
 /// For a controller alone that takes the broker of its last life for dead at once, and says so in its log.
 fn fence(directory: &Path, controller: &str) -> BTreeMap<String, String> {
     let mut properties = controller_properties(directory, controller);
@@ -213,12 +224,7 @@ impl Kafka {
 
     /// The address of the listener for a protocol.
     pub(crate) fn bootstrap_for(&self, protocol: &str) -> String {
-        let (_, port) = self
-            .listeners
-            .iter()
-            .find(|(name, _)| name == protocol)
-            .expect("asked for at its start");
-        format!("127.0.0.1:{}", port.number())
+        address_of(&self.listeners, protocol)
     }
 
     /// Holds its data and its log (`stdout`).

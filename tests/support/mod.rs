@@ -12,12 +12,14 @@
 pub(crate) mod consumer;
 pub(crate) mod daemon;
 pub(crate) mod guardian;
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod installed;
 pub(crate) mod kafka;
 pub(crate) mod metrics;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod topics;
 
 use std::{

@@ -69,6 +69,17 @@ pub(crate) fn runs(process: u32) -> bool {
     status(process, "State:").is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
 }
 
+/// Whether a process is stopped by a signal, all threads of it.
+pub(crate) fn is_stopped(process: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let mut tasks = tasks.into_iter().flatten().flatten().peekable();
+    let stopped = |task: fs::DirEntry| {
+        let task = task.file_name().to_str().and_then(|it| it.parse().ok());
+        task.is_some_and(|task| status(task, "State:").as_deref() == Some("T"))
+    };
+    tasks.peek().is_some() && tasks.all(stopped)
+}
+
 /// The first word after a name in the kernel's description of a process; `None` when it is gone.
 fn status(process: u32, name: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;

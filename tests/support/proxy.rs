@@ -1,0 +1,172 @@
+//! A proxy before a broker that can hold a commit back, as a slow network would, and deliver it when it is long forgotten.
+//! Never changes a byte.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The number of the request that ends a transaction.
+const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
+/// No answer takes as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What becomes of the next request to end a transaction.
+#[derive(Default)]
+enum Commits {
+    /// It passes.
+    #[default]
+    Pass,
+    /// It is kept and its connection cut.
+    Hold,
+    /// One is kept: with its way to the broker. Others wait.
+    Held(TcpStream, Vec<u8>),
+    /// The same, and others pass.
+    HeldAndPass(TcpStream, Vec<u8>),
+}
+
+#[derive(Default)]
+struct State {
+    commits: Mutex<Commits>,
+    changed: Condvar,
+}
+
+impl State {
+    /// Poisoned only by a test that has failed already.
+    fn commits(&self) -> MutexGuard<'_, Commits> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens as long as the process lives.
+pub(crate) struct Proxy {
+    state: Arc<State>,
+    port: u16,
+}
+
+impl Proxy {
+    /// Passes connections on to a broker, which may come later and has to advertise this address.
+    pub(crate) fn listen(broker: String) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("it listens").port();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // A broker that is down refuses, and so do we.
+                if let Ok(broker) = TcpStream::connect(&broker) {
+                    let state = Arc::clone(&shared);
+                    thread::spawn(move || relay(client, broker, &state));
+                }
+            }
+        });
+        Self { state, port }
+    }
+
+    /// Where clients find it.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Keeps the next commit to itself and cuts its connection; commits behind it wait until [`Proxy::pass`].
+    pub(crate) fn hold(&self) {
+        *self.state.commits() = Commits::Hold;
+    }
+
+    /// Waits until a commit is kept.
+    pub(crate) fn wait_held(&self) {
+        let commits = self.state.commits();
+        let waiting = |commits: &mut Commits| !matches!(commits, Commits::Held(..));
+        let wait = self
+            .state
+            .changed
+            .wait_timeout_while(commits, PATIENCE, waiting);
+        let (commits, time) = wait.unwrap_or_else(PoisonError::into_inner);
+        drop(commits);
+        assert!(!time.timed_out(), "no commit came");
+    }
+
+    /// Lets other commits pass.
+    pub(crate) fn pass(&self) {
+        let mut commits = self.state.commits();
+        let Commits::Held(broker, request) = std::mem::take(&mut *commits) else {
+            panic!("nothing is kept");
+        };
+        *commits = Commits::HeldAndPass(broker, request);
+        self.state.changed.notify_all();
+    }
+
+    /// Delivers what was kept, and gives the error code that the broker answers with.
+    pub(crate) fn release(&self) -> i16 {
+        let Commits::HeldAndPass(mut broker, request) = std::mem::take(&mut *self.state.commits())
+        else {
+            panic!("nothing is kept");
+        };
+        broker.write_all(&request).expect("the broker listens");
+        broker.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let answer = frame(&mut broker).expect("an answer");
+        // After the size: correlation id, throttle time, error code.
+        let code = answer.get(12..14).expect("an answer to EndTxn");
+        i16::from_be_bytes(code.try_into().expect("two bytes"))
+    }
+}
+
+fn relay(mut client: TcpStream, mut broker: TcpStream, state: &State) {
+    let (Ok(mut answers), Ok(mut asker)) = (broker.try_clone(), client.try_clone()) else {
+        return;
+    };
+    let _ = client.set_nodelay(true);
+    let _ = broker.set_nodelay(true);
+    let back = thread::spawn(move || {
+        let mut bytes = [0; 65536];
+        while let Ok(length @ 1..) = answers.read(&mut bytes) {
+            if asker
+                .write_all(bytes.get(..length).unwrap_or_default())
+                .is_err()
+            {
+                break;
+            }
+        }
+        let _ = asker.shutdown(Shutdown::Both);
+    });
+    while let Ok(request) = frame(&mut client) {
+        if request.get(4..6) == Some(&END_TXN[..]) && keep(state, &broker, &request) {
+            let _ = client.shutdown(Shutdown::Both);
+            break;
+        }
+        if broker.write_all(&request).is_err() {
+            break;
+        }
+    }
+    let _ = broker.shutdown(Shutdown::Both);
+    let _ = back.join();
+}
+
+/// Whether a commit is kept; waits while it has to.
+fn keep(state: &State, broker: &TcpStream, request: &[u8]) -> bool {
+    let mut commits = state.commits();
+    if matches!(*commits, Commits::Hold) {
+        // Its own connection ends with its client.
+        let address = broker.peer_addr().expect("connected");
+        let broker = TcpStream::connect(address).expect("the broker listens");
+        *commits = Commits::Held(broker, request.to_vec());
+        state.changed.notify_all();
+        return true;
+    }
+    let waiting = |commits: &mut Commits| matches!(commits, Commits::Held(..));
+    drop(state.changed.wait_timeout_while(commits, PATIENCE, waiting));
+    false
+}
+
+/// One message with its size in front.
+fn frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    stream.read_exact(&mut frame)?;
+    let size = u32::from_be_bytes(frame.as_slice().try_into().expect("four bytes"));
+    let size = usize::try_from(size).expect("it fits");
+    assert!(size < 200_000_000, "no message of Kafka's");
+    frame.resize(4 + size, 0);
+    stream.read_exact(frame.get_mut(4..).unwrap_or_default())?;
+    Ok(frame)
+}
