@@ -16,6 +16,7 @@ mod support;
 #[path = "../it/world.rs"]
 mod world;
 
+mod controls;
 mod lane;
 mod points;
 mod writers;
