@@ -1,0 +1,625 @@
+//! One client's connection: token, subscriptions, signs of life, and when it has to end. Never does I/O.
+//!
+//! The shell feeds it what happened and carries out what it asks for. Changes of sagas do not pass
+//! through here: partitions put them straight into the connection's queue.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::frames::{self, ErrorCode, Frame, Reply, Request};
+use crate::logic::event::Timestamp;
+use crate::logic::rights::Rights;
+use crate::logic::saga::SagaKey;
+
+/// What all sessions share.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What versions are of.
+    pub epoch: String,
+    /// Partitions of the saga topic.
+    pub partitions: usize,
+    /// Between two signs of life.
+    pub heartbeat: Duration,
+    /// For the answer to a ping.
+    pub pong: Duration,
+    /// For the first token.
+    pub auth: Duration,
+    /// After a token's end.
+    pub leeway: Duration,
+    /// At most so many.
+    pub subscriptions: usize,
+    /// From the client, in the long run.
+    pub frames_per_second: u32,
+}
+
+/// Frames that a client may send at once.
+const BURST: u32 = 150;
+/// Frames that are no requests, until the connection ends.
+const BAD_REQUESTS: u32 = 10;
+/// The client hears so long before its token expires.
+const EXPIRING: Duration = Duration::from_secs(30);
+/// A client that takes nothing for so long is gone.
+const STALLED: Duration = Duration::from_secs(30);
+/// No token lasts longer for us: it keeps sums of times in range.
+const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What a valid token gives.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// What may be watched.
+    pub rights: Arc<Rights>,
+    /// The token's end.
+    pub expires_at: Timestamp,
+    /// The same, from now on.
+    pub expires_in: Duration,
+}
+
+/// Why a token gives nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAccess {
+    /// It has ended.
+    Expired,
+    /// Anything else.
+    Wrong,
+    /// It is good, but its user has too many connections.
+    TooMany,
+}
+
+/// What happened to a connection.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A text message came.
+    Message(&'a str),
+    /// A binary message came.
+    Binary,
+    /// A message over the limit came.
+    TooBig,
+    /// A token was looked at.
+    Verified(Result<Access, NoAccess>),
+    /// The answer to a ping came.
+    Pong,
+    /// Something waits to be written, and the client does not take it.
+    Blocked,
+    /// Everything that was to be written is.
+    Wrote,
+    /// A partition has done what this tag was given for.
+    Done(u64),
+    /// A partition has ended a subscription.
+    Lost(&'a SagaKey),
+    /// The daemon ends; this connection's turn comes after so long.
+    Drain(Duration),
+    /// The log was replaced: versions mean nothing any more.
+    Rotated,
+}
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Look at a token and come back with [`Input::Verified`].
+    Verify(String),
+    /// Put a frame into the queue.
+    Send(Arc<Frame>),
+    /// To the saga's partition.
+    Subscribe {
+        /// The request's.
+        id: Option<u64>,
+        /// The saga.
+        key: SagaKey,
+        /// The version that the client has.
+        has: Option<i64>,
+    },
+    /// To the saga's partition.
+    Unsubscribe {
+        /// The request's.
+        id: Option<u64>,
+        /// The saga.
+        key: SagaKey,
+    },
+    /// To every partition; each comes back with [`Input::Done`] when its sagas are in.
+    SubscribeType {
+        /// The type.
+        saga_type: String,
+        /// What to come back with.
+        tag: u64,
+    },
+    /// To every partition; each comes back with [`Input::Done`].
+    UnsubscribeType {
+        /// The type.
+        saga_type: String,
+        /// What to come back with.
+        tag: u64,
+    },
+    /// To every partition: other rights from now on.
+    Renew(Arc<Rights>),
+    /// Send a ping.
+    Ping,
+    /// Send what is queued, close, and let go.
+    Close(Close),
+}
+
+/// How a connection ends. The codes carry what the client is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The daemon ends.
+    Shutdown,
+    /// The client takes nothing.
+    Slow,
+    /// The client does not answer.
+    NoPong,
+    /// Everything begins anew.
+    Rotated,
+    /// No token in time.
+    NoToken,
+    /// The token has ended.
+    Expired,
+    /// Not our protocol.
+    BadRequest,
+    /// The token is no good.
+    BadToken,
+    /// A frame over the limit.
+    FrameTooBig,
+    /// The user has too many connections.
+    TooManyConnections,
+}
+
+impl Close {
+    /// Its code.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Shutdown => 4001,
+            Self::Slow => 4008,
+            Self::NoPong => 4009,
+            Self::Rotated => 4010,
+            Self::NoToken => 4028,
+            Self::Expired => 4101,
+            Self::BadRequest => 4200,
+            Self::BadToken => 4201,
+            Self::FrameTooBig => 4213,
+            Self::TooManyConnections => 4229,
+        }
+    }
+
+    /// Its word.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Slow => "slow",
+            Self::NoPong => "no_pong",
+            Self::Rotated => "rotated",
+            Self::NoToken => "no_token",
+            Self::Expired => "expired",
+            Self::BadRequest => "bad_request",
+            Self::BadToken => "bad_token",
+            Self::FrameTooBig => "frame_too_big",
+            Self::TooManyConnections => "too_many_connections",
+        }
+    }
+
+    /// The last frame.
+    pub fn bye(self) -> Arc<Frame> {
+        let retry_after_ms = match self.code() {
+            // Everybody is sent away at about the same time.
+            4001 | 4010 => Some([0, 15_000]),
+            4002..=4099 => Some([500, 5_000]),
+            4100..=4199 => Some([0, 1_000]),
+            _ => None,
+        };
+        Reply::Bye {
+            code: self.code(),
+            reason: self.reason(),
+            retry_after_ms,
+        }
+        .frame()
+    }
+}
+
+/// A whole type, or one of its sagas.
+type Target = (String, Option<String>);
+
+/// What is said when every partition has done its part.
+#[derive(Debug)]
+enum Then {
+    Live { id: Option<u64> },
+    Unsubscribed { id: Option<u64> },
+    Forbidden,
+}
+
+#[derive(Debug)]
+struct Tally {
+    tag: u64,
+    saga_type: String,
+    then: Then,
+    left: usize,
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    access: Option<Arc<Rights>>,
+    lines: VecDeque<String>,
+    /// The request whose token is being looked at.
+    verifying: Option<Option<u64>>,
+    targets: HashSet<Target>,
+    tallies: Vec<Tally>,
+    tags: u64,
+    bad_requests: u32,
+    /// When a client that keeps to its rate would send its next frame.
+    paced_until: Instant,
+    sent_at: Instant,
+    ping_at: Instant,
+    pong_by: Option<Instant>,
+    blocked_since: Option<Instant>,
+    auth_by: Option<Instant>,
+    expiring_at: Option<Instant>,
+    expires_at: Option<Instant>,
+    drain_at: Option<Instant>,
+    closed: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A connection that was accepted now.
+    pub fn new(settings: Arc<Settings>, now: Instant) -> Self {
+        Self {
+            access: None,
+            lines: VecDeque::new(),
+            verifying: None,
+            targets: HashSet::new(),
+            tallies: Vec::new(),
+            tags: 0,
+            bad_requests: 0,
+            paced_until: now,
+            sent_at: now,
+            ping_at: now + settings.heartbeat,
+            pong_by: None,
+            blocked_since: None,
+            auth_by: Some(now + settings.auth),
+            expiring_at: None,
+            expires_at: None,
+            drain_at: None,
+            closed: false,
+            outputs: VecDeque::new(),
+            settings,
+        }
+    }
+
+    /// A connection whose handshake carried the token.
+    pub fn authenticated(settings: Arc<Settings>, now: Instant, access: Access) -> Self {
+        let mut session = Self::new(settings, now);
+        session.take(now, None, access);
+        session
+    }
+
+    /// Takes what happened.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        if self.closed {
+            return;
+        }
+        match input {
+            Input::Message(text) => {
+                let lines = text.lines().filter(|line| !line.trim().is_empty());
+                self.lines.extend(lines.map(str::to_owned));
+                self.read_on(now);
+            }
+            Input::Verified(verdict) => {
+                if let Some(id) = self.verifying.take() {
+                    match verdict {
+                        Ok(access) => self.take(now, id, access),
+                        Err(NoAccess::Expired) => self.close(Close::Expired),
+                        Err(NoAccess::Wrong) => self.close(Close::BadToken),
+                        Err(NoAccess::TooMany) => self.close(Close::TooManyConnections),
+                    }
+                    self.read_on(now);
+                }
+            }
+            Input::Binary => self.close(Close::BadRequest),
+            Input::TooBig => self.close(Close::FrameTooBig),
+            Input::Pong => self.pong_by = None,
+            Input::Blocked => {
+                self.blocked_since.get_or_insert(now);
+            }
+            Input::Wrote => {
+                self.blocked_since = None;
+                self.sent_at = now;
+                // What it was asked while it took nothing reaches it only now.
+                self.pong_by = self.pong_by.map(|by| by.max(now + self.settings.pong));
+            }
+            Input::Done(tag) => self.done(tag),
+            Input::Lost(key) => {
+                let target = (key.saga_type.to_string(), Some(key.saga_id.to_string()));
+                self.targets.remove(&target);
+            }
+            Input::Drain(after) => self.drain_at = Some(now + after),
+            Input::Rotated => self.close(Close::Rotated),
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.closed {
+            return;
+        }
+        if due(self.drain_at) {
+            return self.close(Close::Shutdown);
+        }
+        if due(self.expires_at) {
+            return self.close(Close::Expired);
+        }
+        if due(self.auth_by) {
+            return self.close(Close::NoToken);
+        }
+        if let Some(since) = self.blocked_since {
+            if now.duration_since(since) >= STALLED {
+                self.close(Close::Slow);
+            }
+            // Neither pings nor heartbeats would reach it.
+            return;
+        }
+        if due(self.pong_by) {
+            return self.close(Close::NoPong);
+        }
+        if due(self.expiring_at) {
+            self.expiring_at = None;
+            let left = self.expires_at.map(|at| at.duration_since(now));
+            let left = left.unwrap_or_default().saturating_sub(self.settings.leeway);
+            let in_s = left.as_secs_f64().round();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "at most thirty"
+            )]
+            let in_s = in_s as u64;
+            self.send(Reply::Expiring { in_s }.frame());
+        }
+        if due(Some(self.sent_at + self.settings.heartbeat)) && self.access.is_some() {
+            // Until it is written, which moves it further.
+            self.sent_at = now;
+            self.send(Reply::Heartbeat.frame());
+        }
+        if due(Some(self.ping_at)) {
+            self.ping_at = now + self.settings.heartbeat;
+            self.pong_by.get_or_insert(now + self.settings.pong);
+            self.outputs.push_back(Output::Ping);
+        }
+    }
+
+    /// When [`Session::tick`] is needed next, unless something happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let always = [self.drain_at, self.expires_at, self.auth_by];
+        let quiet = match self.blocked_since {
+            Some(since) => [Some(since + STALLED), None, None, None],
+            None => [
+                self.pong_by,
+                self.expiring_at,
+                self.access.is_some().then(|| self.sent_at + self.settings.heartbeat),
+                Some(self.ping_at),
+            ],
+        };
+        always.into_iter().chain(quiet).flatten().min()
+    }
+
+    /// What to do next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// From when on the next message may be read; none while a token is being looked at.
+    pub fn read_from(&self) -> Option<Instant> {
+        let burst = self.frame_time() * BURST;
+        let idle = !self.closed && self.verifying.is_none();
+        idle.then(|| self.paced_until.checked_sub(burst).unwrap_or(self.paced_until))
+    }
+
+    /// What may be watched, once a token has been shown.
+    pub fn rights(&self) -> Option<&Arc<Rights>> {
+        self.access.as_ref()
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscriptions(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn frame_time(&self) -> Duration {
+        Duration::from_secs(1) / self.settings.frames_per_second.max(1)
+    }
+
+    fn read_on(&mut self, now: Instant) {
+        while self.verifying.is_none()
+            && !self.closed
+            && let Some(line) = self.lines.pop_front()
+        {
+            self.paced_until = self.paced_until.max(now) + self.frame_time();
+            match Request::read(&line) {
+                Ok(request) => self.request(request),
+                Err(id) => self.bad_request(id, "this is not a frame that a client may send"),
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Auth { id, token } => {
+                self.verifying = Some(id);
+                self.outputs.push_back(Output::Verify(token));
+            }
+            Request::Subscribe {
+                id,
+                saga_type,
+                saga_id,
+                epoch,
+                version,
+            } => {
+                let has = version.filter(|_| epoch.as_deref() == Some(&*self.settings.epoch));
+                self.subscribe(id, (saga_type, saga_id), has);
+            }
+            Request::Unsubscribe {
+                id,
+                saga_type,
+                saga_id,
+            } => self.unsubscribe(id, (saga_type, saga_id)),
+        }
+    }
+
+    fn subscribe(&mut self, id: Option<u64>, target: Target, has: Option<i64>) {
+        let Some(rights) = &self.access else {
+            return self.bad_request(id, "show a token first");
+        };
+        if target.1.is_none() && !rights.may_watch_type(&target.0) {
+            let message = "the token has no grant for this whole type";
+            return self.refuse(id, ErrorCode::Forbidden, message);
+        }
+        if !self.targets.contains(&target) && self.targets.len() >= self.settings.subscriptions {
+            let message = "this connection has as many subscriptions as it may; end one first";
+            return self.refuse(id, ErrorCode::TooManySubscriptions, message);
+        }
+        self.targets.insert(target.clone());
+        let output = match target {
+            (saga_type, Some(saga_id)) => Output::Subscribe {
+                id,
+                key: SagaKey::new(&saga_type, &saga_id),
+                has,
+            },
+            (saga_type, None) => {
+                let tag = self.tally(&saga_type, Then::Live { id });
+                Output::SubscribeType { saga_type, tag }
+            }
+        };
+        self.outputs.push_back(output);
+    }
+
+    fn unsubscribe(&mut self, id: Option<u64>, target: Target) {
+        if self.access.is_none() {
+            return self.bad_request(id, "show a token first");
+        }
+        self.targets.remove(&target);
+        let output = match target {
+            (saga_type, Some(saga_id)) => Output::Unsubscribe {
+                id,
+                key: SagaKey::new(&saga_type, &saga_id),
+            },
+            (saga_type, None) => {
+                let tag = self.tally(&saga_type, Then::Unsubscribed { id });
+                Output::UnsubscribeType { saga_type, tag }
+            }
+        };
+        self.outputs.push_back(output);
+    }
+
+    /// Counts the partitions that have yet to do their part; what was begun before is overtaken.
+    fn tally(&mut self, saga_type: &str, then: Then) -> u64 {
+        self.tallies.retain(|tally| {
+            tally.saga_type != saga_type || !matches!(tally.then, Then::Live { .. })
+        });
+        self.tags += 1;
+        self.tallies.push(Tally {
+            tag: self.tags,
+            saga_type: saga_type.to_owned(),
+            then,
+            left: self.settings.partitions,
+        });
+        self.tags
+    }
+
+    fn done(&mut self, tag: u64) {
+        let Some(at) = self.tallies.iter().position(|tally| tally.tag == tag) else {
+            return;
+        };
+        let Some(tally) = self.tallies.get_mut(at) else {
+            return;
+        };
+        tally.left = tally.left.saturating_sub(1);
+        if tally.left > 0 {
+            return;
+        }
+        let tally = self.tallies.swap_remove(at);
+        let frame = match tally.then {
+            Then::Live { id } => Reply::Subscribed {
+                id,
+                mode: frames::Mode::Live,
+            }
+            .frame(),
+            Then::Unsubscribed { id } => Reply::Unsubscribed { id }.frame(),
+            Then::Forbidden => frames::lost(&tally.saga_type, None),
+        };
+        self.send(frame);
+    }
+
+    /// Takes the rights of a token, the first or another.
+    fn take(&mut self, now: Instant, id: Option<u64>, access: Access) {
+        let left = access.expires_in.min(FOREVER);
+        let end = now + left;
+        self.auth_by = None;
+        self.expires_at = Some(end + self.settings.leeway);
+        self.expiring_at = Some(end.checked_sub(EXPIRING).map_or(now, |at| at.max(now)));
+        self.send(
+            Reply::Ready {
+                id,
+                epoch: &self.settings.epoch,
+                expires_at: access.expires_at.to_rfc3339().unwrap_or_default(),
+                refresh_in_s: refresh_in_s(left.as_secs()),
+                heartbeat_s: self.settings.heartbeat.as_secs(),
+            }
+            .frame(),
+        );
+        let rights = access.rights;
+        if self.access.replace(Arc::clone(&rights)).is_none() {
+            return;
+        }
+        let lost = |(saga_type, saga_id): &Target| {
+            saga_id.is_none() && !rights.may_watch_type(saga_type)
+        };
+        let lost: Vec<Target> = self.targets.extract_if(lost).collect();
+        for (saga_type, _) in lost {
+            let tag = self.tally(&saga_type, Then::Forbidden);
+            self.outputs.push_back(Output::UnsubscribeType { saga_type, tag });
+        }
+        self.outputs.push_back(Output::Renew(rights));
+    }
+
+    fn bad_request(&mut self, id: Option<u64>, message: &str) {
+        self.refuse(id, ErrorCode::BadRequest, message);
+        self.bad_requests += 1;
+        if self.bad_requests >= BAD_REQUESTS {
+            self.close(Close::BadRequest);
+        }
+    }
+
+    fn refuse(&mut self, id: Option<u64>, code: ErrorCode, message: &str) {
+        let reply = Reply::Error {
+            id,
+            code,
+            message,
+            retry: code == ErrorCode::TooManySubscriptions,
+            saga_type: None,
+            saga_id: None,
+        };
+        self.send(reply.frame());
+    }
+
+    fn send(&mut self, frame: Arc<Frame>) {
+        self.outputs.push_back(Output::Send(frame));
+    }
+
+    fn close(&mut self, close: Close) {
+        self.closed = true;
+        self.lines.clear();
+        self.send(close.bye());
+        self.outputs.push_back(Output::Close(close));
+    }
+}
+
+/// When to show a new token: with a third of its time left, a minute at most, but not at once.
+fn refresh_in_s(left_s: u64) -> u64 {
+    let third = left_s * 7 / 10;
+    third.min(left_s.saturating_sub(60)).max(10).min(third)
+}
+
+#[cfg(test)]
+mod tests;
