@@ -60,7 +60,7 @@ pub struct Admission<A> {
 /// One connection's place; give it back with [`Admission::leave`].
 #[derive(Debug)]
 pub struct Seat<A> {
-    address: A,
+    address: Option<A>,
     holder: Holder,
 }
 
@@ -85,24 +85,35 @@ impl<A: Hash + Eq + Clone> Admission<A> {
     }
 
     /// A connection wants in. It has not shown a token yet, or not a valid one.
-    pub fn enter(&mut self, address: A) -> Result<Seat<A>, Full> {
+    pub fn enter(&mut self) -> Result<Seat<A>, Full> {
         if self.connections >= self.bounds.connections {
             return Err(Full::Connections);
         }
         if self.unauthenticated >= self.bounds.unauthenticated {
             return Err(Full::Unauthenticated);
         }
-        let of_address = self.addresses.get(&address).copied().unwrap_or(0);
-        if self.bounds.per_address > 0 && of_address >= self.bounds.per_address {
-            return Err(Full::Address);
-        }
         self.connections += 1;
         self.unauthenticated += 1;
-        if self.bounds.per_address > 0 {
-            *self.addresses.entry(address.clone()).or_default() += 1;
+        Ok(Seat {
+            address: None,
+            holder: Holder::Unauthenticated,
+        })
+    }
+
+    /// It shows where a connection really comes from, which a proxy tells only with a request.
+    pub fn locate(&mut self, seat: &mut Seat<A>, address: A) -> Result<(), Full> {
+        if self.bounds.per_address == 0 || seat.address.as_ref() == Some(&address) {
+            return Ok(());
         }
-        let holder = Holder::Unauthenticated;
-        Ok(Seat { address, holder })
+        let of_address = self.addresses.entry(address.clone()).or_default();
+        if *of_address >= self.bounds.per_address {
+            return Err(Full::Address);
+        }
+        *of_address += 1;
+        if let Some(before) = seat.address.replace(address) {
+            decrement(&mut self.addresses, &before);
+        }
+        Ok(())
     }
 
     /// A connection has shown a token of `user`, for the first time or anew.
@@ -130,8 +141,8 @@ impl<A: Hash + Eq + Clone> Admission<A> {
     pub fn leave(&mut self, seat: Seat<A>) {
         self.connections -= 1;
         self.release(&seat.holder);
-        if self.bounds.per_address > 0 {
-            decrement(&mut self.addresses, &seat.address);
+        if let Some(address) = &seat.address {
+            decrement(&mut self.addresses, address);
         }
     }
 
@@ -178,40 +189,47 @@ mod tests {
         let bounds = [
             (Bounds { connections: 2, ..WIDE }, Full::Connections),
             (Bounds { unauthenticated: 2, ..WIDE }, Full::Unauthenticated),
-            (Bounds { per_address: 2, ..WIDE }, Full::Address),
         ];
         for (bounds, full) in bounds {
             let mut admission = admission(bounds);
-            let first = admission.enter("a").unwrap();
-            let _second = admission.enter("a").unwrap();
-            assert_eq!(admission.enter("a").unwrap_err(), full);
+            let first = admission.enter().unwrap();
+            let _second = admission.enter().unwrap();
+            assert_eq!(admission.enter().unwrap_err(), full);
             admission.leave(first);
-            assert!(admission.enter("a").is_ok(), "{full:?}");
+            assert!(admission.enter().is_ok(), "{full:?}");
         }
     }
 
     #[test]
-    fn another_address_has_a_count_of_its_own() {
+    fn an_address_has_so_many_and_saying_it_again_takes_no_second_place() {
         let mut admission = admission(Bounds { per_address: 1, ..WIDE });
-        let _a = admission.enter("a").unwrap();
-        assert!(admission.enter("b").is_ok());
+        let mut first = admission.enter().unwrap();
+        admission.locate(&mut first, "a").unwrap();
+        admission.locate(&mut first, "a").unwrap();
+        let mut second = admission.enter().unwrap();
+        assert_eq!(admission.locate(&mut second, "a"), Err(Full::Address));
+        admission.locate(&mut second, "b").unwrap();
+        admission.leave(first);
+        admission.locate(&mut second, "a").unwrap();
+        admission.leave(second);
+        assert!(admission.addresses.is_empty());
     }
 
     #[test]
     fn who_shows_a_token_makes_room_for_who_has_not() {
         let mut admission = admission(Bounds { unauthenticated: 1, ..WIDE });
-        let mut seat = admission.enter("a").unwrap();
+        let mut seat = admission.enter().unwrap();
         admission.authenticate(&mut seat, None).unwrap();
-        assert!(admission.enter("a").is_ok());
+        assert!(admission.enter().is_ok());
     }
 
     #[test]
     fn a_user_has_so_many_and_renewing_takes_no_second_place() {
         let mut admission = admission(Bounds { per_user: 1, ..WIDE });
-        let mut first = admission.enter("a").unwrap();
+        let mut first = admission.enter().unwrap();
         admission.authenticate(&mut first, Some("c-7")).unwrap();
         admission.authenticate(&mut first, Some("c-7")).unwrap();
-        let mut second = admission.enter("a").unwrap();
+        let mut second = admission.enter().unwrap();
         let refused = admission.authenticate(&mut second, Some("c-7"));
         assert_eq!(refused, Err(Full::User));
         admission.authenticate(&mut second, Some("c-8")).unwrap();

@@ -4,7 +4,7 @@
 ///
 /// Versions are offsets, and offsets mean nothing in another cluster or topic, or when keys have
 /// moved between partitions. The same on every instance and in every release.
-pub fn epoch(cluster: &str, topic: &str, partitions: i32, raised: u64) -> String {
+pub fn epoch(cluster: &str, topic: &str, partitions: usize, raised: u64) -> String {
     let text = format!("{cluster}\n{topic}\n{partitions}\n{raised}");
     // FNV-1a: what is asked of it is to differ by chance, not to resist anybody.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

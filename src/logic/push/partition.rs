@@ -472,11 +472,15 @@ impl<S: Sink> Partition<S> {
         self.sessions.remove(&session);
     }
 
-    /// There is room in a session's queue again: makes up for what was left out. Gives the tags of first walks that are over.
-    pub fn drained(&mut self, session: SessionId) -> Vec<u64> {
-        let Some(entry) = self.sessions.get(&session) else {
-            return Vec::new();
-        };
+    /// Whether a session has asked for something here.
+    pub fn knows(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// There is room in a session's queue again: makes up for what was left out. Gives its sink and
+    /// the tags of first walks that are over.
+    pub fn drained(&mut self, session: SessionId) -> Option<(S, Vec<u64>)> {
+        let entry = self.sessions.get(&session)?;
         for key in &entry.sagas {
             let Some(kept) = of(&self.sagas, key) else {
                 continue;
@@ -485,7 +489,7 @@ impl<S: Sink> Partition<S> {
             if let Some(watcher) = watcher.filter(|watcher| watcher.sight == Sight::Behind) {
                 watcher.show(&snapshot_of(key, &kept.saga), self.number);
                 if watcher.sight == Sight::Behind {
-                    return Vec::new();
+                    return None;
                 }
             }
         }
@@ -497,7 +501,7 @@ impl<S: Sink> Partition<S> {
                 done.extend(watcher.walk(saga_type, sagas, self.number));
             }
         }
-        done
+        Some((entry.sink.clone(), done))
     }
 
     /// A saga's version and its snapshot, with the epoch; none if it is unknown to who has these rights.

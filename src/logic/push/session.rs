@@ -285,10 +285,14 @@ impl Session {
         }
     }
 
-    /// A connection whose handshake carried the token.
-    pub fn authenticated(settings: Arc<Settings>, now: Instant, access: Access) -> Self {
+    /// A connection whose handshake carried a token, which was looked at.
+    pub fn with_token(
+        settings: Arc<Settings>,
+        now: Instant,
+        verdict: Result<Access, NoAccess>,
+    ) -> Self {
         let mut session = Self::new(settings, now);
-        session.take(now, None, access);
+        session.verified(now, None, verdict);
         session
     }
 
@@ -305,12 +309,7 @@ impl Session {
             }
             Input::Verified(verdict) => {
                 if let Some(id) = self.verifying.take() {
-                    match verdict {
-                        Ok(access) => self.take(now, id, access),
-                        Err(NoAccess::Expired) => self.close(Close::Expired),
-                        Err(NoAccess::Wrong) => self.close(Close::BadToken),
-                        Err(NoAccess::TooMany) => self.close(Close::TooManyConnections),
-                    }
+                    self.verified(now, id, verdict);
                     self.read_on(now);
                 }
             }
@@ -549,6 +548,15 @@ impl Session {
             Then::Forbidden => frames::lost(&tally.saga_type, None),
         };
         self.send(frame);
+    }
+
+    fn verified(&mut self, now: Instant, id: Option<u64>, verdict: Result<Access, NoAccess>) {
+        match verdict {
+            Ok(access) => self.take(now, id, access),
+            Err(NoAccess::Expired) => self.close(Close::Expired),
+            Err(NoAccess::Wrong) => self.close(Close::BadToken),
+            Err(NoAccess::TooMany) => self.close(Close::TooManyConnections),
+        }
     }
 
     /// Takes the rights of a token, the first or another.

@@ -22,8 +22,9 @@ fn secs(seconds: u64) -> Duration {
 }
 
 fn access(user: &str, grants: &[&str], expires_in_s: u64) -> Access {
+    let grants: Vec<_> = grants.iter().map(|grant| serde_json::json!({"saga_type": grant})).collect();
     Access {
-        rights: Arc::new(Rights::of(Some(user), grants)),
+        rights: Arc::new(Rights::new(Some(user.to_owned()), Some(&grants.into()))),
         expires_at: Timestamp(0),
         expires_in: secs(expires_in_s),
     }
@@ -43,7 +44,7 @@ impl Bench {
 
     fn in_session(grants: &[&str]) -> Self {
         let start = Instant::now();
-        let session = Session::authenticated(settings(), start, access("c-7", grants, 300));
+        let session = Session::with_token(settings(), start, Ok(access("c-7", grants, 300)));
         let mut bench = Self { session, start };
         bench.outputs();
         bench
