@@ -25,7 +25,7 @@ use super::socket::Accepted;
 use crate::logic::push::admission::Full;
 use crate::logic::push::partition::Filter;
 use crate::logic::push::session::{NoAccess, Session};
-use crate::logic::rights::Rights;
+use crate::logic::rights::{Rights, Types};
 use crate::logic::saga::SagaKey;
 use crate::metrics::{Rejected, Transport};
 
@@ -359,7 +359,7 @@ async fn list(
         query.map_err(|_| Problem::bad("stuck has to be true or false, and limit a number"))?;
     let granted = match &wanted.saga_type {
         Some(saga_type) => rights.may_watch_type(saga_type),
-        None => rights.has_grants(),
+        None => !matches!(rights.types(), Types::Only(types) if types.is_empty()),
     };
     if !granted {
         hub.metrics.rejected(Rejected::Forbidden, 1);

@@ -86,7 +86,7 @@ where
     let who = Who {
         session: hub.next_session(),
         queue,
-        rights: Arc::new(Rights::default()),
+        rights: Arc::new(Rights::new(None, None)),
     };
     let mut socket = Socket {
         stream,
