@@ -11,5 +11,6 @@ pub mod pace;
 pub mod readiness;
 pub mod record;
 pub mod refusal;
+pub mod rights;
 pub mod status;
 pub mod window;
