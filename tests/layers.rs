@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name of the others; a file below a folder belongs to the folder.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("logic", &["logic"]),
     ("tasks", &[]),
     ("host", &[]),
@@ -19,6 +19,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("metrics", &["metrics", "logic"]),
     ("systemd", &[]),
     ("outbox", &["outbox", "logic", "config", "tasks"]),
+    ("auth", &["auth", "logic", "config"]),
     ("kafka", &["kafka", "logic", "config", "metrics", "tasks"]),
     (
         "relay",
@@ -28,20 +29,22 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ),
     (
         "push",
-        &["push", "kafka", "logic", "config", "metrics", "tasks"],
+        &[
+            "push", "kafka", "auth", "logic", "config", "metrics", "tasks",
+        ],
     ),
     ("admin", &["admin", "logic", "config", "metrics", "tasks"]),
     (
         "app",
         &[
-            "relay", "push", "admin", "outbox", "kafka", "logic", "config", "metrics", "tasks",
-            "host", "systemd",
+            "relay", "push", "admin", "outbox", "kafka", "auth", "logic", "config", "metrics",
+            "tasks", "host", "systemd",
         ],
     ),
 ];
 
 /// Words that only one part may use, and who.
-const ONLY: [(&str, &[&str]); 8] = [
+const ONLY: [(&str, &[&str]); 9] = [
     ("rdkafka::", &["kafka"]),
     ("tokio_postgres::", &["outbox", "config"]),
     ("include_str!(\"../../sql", &["outbox"]),
@@ -50,6 +53,7 @@ const ONLY: [(&str, &[&str]); 8] = [
     ("tokio::task::spawn", &["tasks"]),
     ("env::var", &["config", "main"]),
     ("axum::", &["admin", "push"]),
+    ("use aws_lc_rs::", &["auth"]),
 ];
 
 /// What logic may not use: it never waits, never asks for the time, never opens anything.
@@ -181,6 +185,8 @@ fn a_wrong_arrow_is_seen() {
         ("relay", "let c = rdkafka::ClientConfig::new();"),
         ("outbox", "use crate::kafka::Publisher;"),
         ("relay", "tokio::spawn(f());"),
+        ("auth", "use crate::push::Session;"),
+        ("push", "use aws_lc_rs::hmac;"),
     ] {
         assert!(!faults_of(part, code).is_empty(), "{part}: {code}");
     }

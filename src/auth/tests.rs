@@ -1,0 +1,1 @@
+//! Tokens that are believed, and every way not to be.
