@@ -96,8 +96,13 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let push = match (&config.push, only) {
         (Some(push), None | Some(Half::Push)) => {
             let (clients, topics) = (clients.clone(), topics.clone());
-            let (push, status) =
-                Push::bind(push.clone(), clients, topics, health.clone(), tasks.stopping())?;
+            let (push, status) = Push::bind(
+                push.clone(),
+                clients,
+                topics,
+                health.clone(),
+                tasks.stopping(),
+            )?;
             tasks.spawn("push", push.run());
             Some(status)
         }

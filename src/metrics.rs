@@ -40,7 +40,8 @@ const EVENTS: &[f64] = &[
 
 /// From a saga's start or a step's to its end, in seconds: people wait, and shops close overnight.
 const SAGA_SECONDS: &[f64] = &[
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0, 604800.0,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0,
+    604800.0,
 ];
 const BYTES: &[f64] = &[
     256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
@@ -195,11 +196,7 @@ const METRICS: &[(&str, Kind, &str)] = &[
         C,
         "Frames that were handed to the network.",
     ),
-    (
-        "outboxd_push_bytes_sent_total",
-        C,
-        "Bytes of these frames.",
-    ),
+    ("outboxd_push_bytes_sent_total", C, "Bytes of these frames."),
     (
         "outboxd_push_resumes_total",
         C,

@@ -1,8 +1,8 @@
 //! One row of an outbox table, as a service wrote it. Never changed on its way; [`record`](super::record) gives it Kafka's form.
 
 use time::OffsetDateTime;
-use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use time::format_description::well_known::{Iso8601, Rfc3339};
 use uuid::Uuid;
 
 /// A row of `outbox.event`, or of `outbox.dead_letter` when it is sent after all.

@@ -115,7 +115,12 @@ mod tests {
         let sources = [source("s", Phase::Leading)];
         let reading = readiness.away(sources.iter(), Some(&push(false, None)));
         assert_eq!(reading, ["push: reading sagas"]);
-        assert_eq!(readiness.away(sources.iter(), Some(&push(true, None))).len(), 0);
+        assert_eq!(
+            readiness
+                .away(sources.iter(), Some(&push(true, None)))
+                .len(),
+            0
+        );
         let away = readiness.away(sources.iter(), Some(&push(false, Some("gone"))));
         assert_eq!(away.len(), 0, "a source works");
     }

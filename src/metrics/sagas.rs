@@ -44,7 +44,10 @@ impl SagaMetrics {
         }
         if let (Some(took), Some((step, _))) = (change.step_took, &change.step) {
             let (saga_type, step) = labels.step(saga_type, step);
-            let labels = [("saga_type", saga_type.to_owned()), ("step", step.to_owned())];
+            let labels = [
+                ("saga_type", saga_type.to_owned()),
+                ("step", step.to_owned()),
+            ];
             histogram!("outboxd_saga_step_seconds", &labels).record(took.as_secs_f64());
         }
         if let Some(kind) = change.anomaly {
@@ -55,7 +58,12 @@ impl SagaMetrics {
 
     /// A saga is not looked at any more.
     pub fn forgotten(&self, saga_type: &str, state: Option<&str>) {
-        add(&mut self.labels(), saga_type, state.unwrap_or(NO_STATE), -1.0);
+        add(
+            &mut self.labels(),
+            saga_type,
+            state.unwrap_or(NO_STATE),
+            -1.0,
+        );
     }
 
     fn labels(&self) -> MutexGuard<'_, Labels> {
@@ -65,7 +73,10 @@ impl SagaMetrics {
 
 fn add(labels: &mut Labels, saga_type: &str, state: &str, count: f64) {
     let (saga_type, state) = labels.state(saga_type, state);
-    let labels = [("saga_type", saga_type.to_owned()), ("state", state.to_owned())];
+    let labels = [
+        ("saga_type", saga_type.to_owned()),
+        ("state", state.to_owned()),
+    ];
     gauge!("outboxd_sagas", &labels).increment(count);
     // Without definitions there are no time limits to be beyond.
     gauge!("outboxd_sagas_stuck", &labels).set(0.0);

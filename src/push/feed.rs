@@ -103,9 +103,11 @@ struct Actor {
 
 /// Runs one partition until nobody can write to it any more.
 pub(super) async fn run(number: i32, actors: Actors, mut mailbox: mpsc::Receiver<Mail>) {
-    let beat = actors
-        .health
-        .watch(format!("sagas of partition {number}"), BUDGET, Instant::now());
+    let beat = actors.health.watch(
+        format!("sagas of partition {number}"),
+        BUDGET,
+        Instant::now(),
+    );
     let metrics = PartitionMetrics::new(number);
     let mut actor = Actor::new(number, actors, metrics);
     loop {
@@ -119,7 +121,10 @@ pub(super) async fn run(number: i32, actors: Actors, mut mailbox: mpsc::Receiver
     }
     // Another actor counts them anew.
     for gone in actor.partition.states() {
-        actor.actors.sagas.forgotten(&gone.saga_type, gone.state.as_deref());
+        actor
+            .actors
+            .sagas
+            .forgotten(&gone.saga_type, gone.state.as_deref());
     }
 }
 
@@ -180,9 +185,16 @@ impl Actor {
                 }
                 if let Some(offset) = unreadable {
                     let partition = self.number;
-                    warn!(partition, offset, "the saga topic has records that no relay of this version wrote; they are skipped");
+                    warn!(
+                        partition,
+                        offset,
+                        "the saga topic has records that no relay of this version wrote; they are skipped"
+                    );
                 }
-                self.actors.metrics.skipped.increment(self.partition.take_skipped());
+                self.actors
+                    .metrics
+                    .skipped
+                    .increment(self.partition.take_skipped());
             }
             Fed::CaughtUp => {
                 self.live = true;
@@ -259,6 +271,8 @@ impl Actor {
 
 /// The wall clock, in milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -63,7 +63,8 @@ async fn gate(
         Some(origin) => may_come_from(&hub, origin, request.headers()),
         None => true,
     };
-    let mut response = if let Some(problem) = turned_away(&hub, &guest, request.headers(), allowed) {
+    let mut response = if let Some(problem) = turned_away(&hub, &guest, request.headers(), allowed)
+    {
         problem.into_response()
     } else if request.method() == Method::OPTIONS && origin.is_some() {
         preflight()
@@ -111,11 +112,16 @@ fn may_come_from(hub: &Hub, origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };
-    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     let is_own = own.is_some_and(|own| authority.is_some_and(|it| it.eq_ignore_ascii_case(own)));
     let allowed = &hub.config.allowed_origins;
-    is_own || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    is_own
+        || allowed
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 /// Where a request comes from: the last address on its way that is no proxy of ours.
@@ -126,7 +132,10 @@ fn address_of(hub: &Hub, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     };
     let mut address = peer;
     let told = headers.get_all("x-forwarded-for");
-    let told: Vec<&str> = told.iter().filter_map(|value| value.to_str().ok()).collect();
+    let told: Vec<&str> = told
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     for hop in told.iter().flat_map(|value| value.split(',')).rev() {
         let Ok(before) = hop.trim().parse::<IpAddr>() else {
             break;
@@ -142,7 +151,10 @@ fn address_of(hub: &Hub, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
 fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, last-event-id"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, last-event-id",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()
@@ -161,9 +173,8 @@ async fn websocket(
     };
     let headers = request.headers();
     let key = handshake_key(headers).map_err(|problem| rejected(Rejected::Handshake, problem))?;
-    let token = bearer(headers).or_else(|| {
-        protocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
-    });
+    let token = bearer(headers)
+        .or_else(|| protocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL)));
     let verdict = token.map(|token| hub.access(&guest.place, token));
     let now = Instant::now();
     let settings = Arc::clone(&log.settings);
@@ -181,7 +192,10 @@ async fn websocket(
         session,
     });
     let upgrade = hyper::upgrade::on(&mut request);
-    let mut upgraded = guest.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut upgraded = guest
+        .upgraded
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     *upgraded = Some((upgrade, accepted));
     let headers = [
         (header::CONNECTION, "upgrade"),
@@ -209,7 +223,9 @@ fn handshake_key(headers: &HeaderMap) -> Result<Vec<u8>, Problem> {
         return Err(Problem::bad("Sec-WebSocket-Version has to be 13"));
     }
     if !protocols(headers).any(|protocol| protocol == PROTOCOL) {
-        return Err(Problem::bad("the sub-protocol outboxd.push.v1 has to be offered"));
+        return Err(Problem::bad(
+            "the sub-protocol outboxd.push.v1 has to be offered",
+        ));
     }
     Ok(key.as_bytes().to_vec())
 }
@@ -264,7 +280,9 @@ async fn saga(
     let rights = rights(&hub, &guest, &headers)?;
     let Query(newer) = query.map_err(|_| Problem::bad("version and wait have to be numbers"))?;
     let key = SagaKey::new(&saga_type, &saga_id);
-    let (version, snapshot) = look(&log, &key, &rights).await?.ok_or_else(Problem::not_found)?;
+    let (version, snapshot) = look(&log, &key, &rights)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     let same_epoch = newer.epoch.is_none_or(|epoch| epoch == log.settings.epoch);
     let Some(has) = newer.version.filter(|has| same_epoch && *has >= version) else {
         return Ok(json(snapshot));
@@ -404,10 +422,16 @@ async fn list(
     found.sort_by_key(|(place, _)| *place);
     let more = found.len() > limit;
     found.truncate(limit);
-    let last = found.last().filter(|_| more).map(|(place, _)| write_after(*place));
+    let last = found
+        .last()
+        .filter(|_| more)
+        .map(|(place, _)| write_after(*place));
     let sagas: Vec<String> = found.into_iter().map(|(_, snapshot)| snapshot).collect();
     let after = last.map_or_else(|| "null".to_owned(), |after| format!("\"{after}\""));
-    Ok(json(format!(r#"{{"sagas":[{}],"after":{after}}}"#, sagas.join(","))))
+    Ok(json(format!(
+        r#"{{"sagas":[{}],"after":{after}}}"#,
+        sagas.join(",")
+    )))
 }
 
 fn write_after((changed_ms, partition, version): After) -> String {

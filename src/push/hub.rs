@@ -43,7 +43,11 @@ pub(super) struct Log {
 }
 
 impl Hub {
-    pub(super) fn new(config: config::Push, verifier: Verifier, draining: CancellationToken) -> Self {
+    pub(super) fn new(
+        config: config::Push,
+        verifier: Verifier,
+        draining: CancellationToken,
+    ) -> Self {
         let limits = &config.limits;
         let bounds = Bounds {
             connections: limits.connections,
@@ -64,7 +68,10 @@ impl Hub {
 
     /// The log, once it has been read up to now.
     pub(super) fn log(&self) -> Option<Arc<Log>> {
-        self.log.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn replace_log(&self, log: Option<Arc<Log>>) {
@@ -78,13 +85,16 @@ impl Hub {
     /// Looks at a token and takes the user's place for the connection.
     pub(super) fn access(&self, place: &Place, token: &str) -> Result<Access, NoAccess> {
         let now = SystemTime::now();
-        let identity = self.verifier.verify(token, now).map_err(|refused| match refused {
-            Refused::Expired => NoAccess::Expired,
-            Refused::Wrong(why) => {
-                debug!(%why, "a token was refused");
-                NoAccess::Wrong
-            }
-        })?;
+        let identity = self
+            .verifier
+            .verify(token, now)
+            .map_err(|refused| match refused {
+                Refused::Expired => NoAccess::Expired,
+                Refused::Wrong(why) => {
+                    debug!(%why, "a token was refused");
+                    NoAccess::Wrong
+                }
+            })?;
         place
             .authenticate(identity.rights.user.as_deref())
             .map_err(|_| NoAccess::TooMany)?;
@@ -106,7 +116,9 @@ impl Hub {
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission<IpAddr>> {
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -100,12 +100,19 @@ async fn connection(stream: TcpStream, guest: Arc<Guest>, hub: &Hub, router: Rou
     let _ = stream.set_nodelay(true);
     // In a box of its own, which is gone before the long life of a WebSocket begins.
     Box::pin(requests(stream, Arc::clone(&guest), hub, router)).await;
-    let upgraded = guest.upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let upgraded = guest
+        .upgraded
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     drop(guest);
     let Some((upgrade, accepted)) = upgraded else {
         return;
     };
-    match upgrade.await.map(|upgraded| upgraded.downcast::<TokioIo<TcpStream>>()) {
+    match upgrade
+        .await
+        .map(|upgraded| upgraded.downcast::<TokioIo<TcpStream>>())
+    {
         // What came before the upgrade is part of no WebSocket: clients wait for the answer.
         Ok(Ok(parts)) => socket::serve(parts.io.into_inner(), *accepted).await,
         Ok(Err(_)) => debug!("a connection that is no TCP stream was upgraded"),

@@ -46,7 +46,9 @@ pub enum PushError {
         source: std::io::Error,
     },
     /// What this version cannot do.
-    #[error("`[push.tls]` is not served by this version yet; leave it out and put a proxy in front")]
+    #[error(
+        "`[push.tls]` is not served by this version yet; leave it out and put a proxy in front"
+    )]
     Tls,
 }
 
@@ -159,7 +161,12 @@ impl Reader {
     async fn read(&self) -> Result<(), SagaLogError> {
         let config = &self.hub.config;
         let log = SagaLog::open(&self.clients, &self.topics).await?;
-        let epoch = epoch(&log.cluster_id, &self.clients.saga_topic(), log.partitions, config.epoch);
+        let epoch = epoch(
+            &log.cluster_id,
+            &self.clients.saga_topic(),
+            log.partitions,
+            config.epoch,
+        );
         let (caught_up, mut caught) = mpsc::channel(log.partitions.max(1));
         let actors = Actors {
             epoch: epoch.as_str().into(),
@@ -199,7 +206,11 @@ impl Reader {
                 status.is_ready = true;
                 status.last_error = None;
             });
-            info!(epoch, partitions = log.partitions, "sagas are read up to now: clients are served");
+            info!(
+                epoch,
+                partitions = log.partitions,
+                "sagas are read up to now: clients are served"
+            );
             std::future::pending::<()>().await;
         };
         tokio::select! {

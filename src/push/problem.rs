@@ -47,7 +47,10 @@ impl Problem {
     }
 
     pub(super) const fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "the token has no grant for this saga type")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "the token has no grant for this saga type",
+        )
     }
 
     pub(super) const fn origin() -> Self {
@@ -60,7 +63,10 @@ impl Problem {
     }
 
     pub(super) const fn method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET is understood here",
+        )
     }
 
     pub(super) const fn address() -> Self {

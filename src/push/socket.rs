@@ -276,9 +276,7 @@ where
     async fn next(&mut self) -> Next {
         let now = Instant::now();
         let session = &self.accepted.session;
-        let read_from = session
-            .read_from()
-            .filter(|_| !self.who.queue.is_full());
+        let read_from = session.read_from().filter(|_| !self.who.queue.is_full());
         let reads = read_from.is_some_and(|from| from <= now);
         let throttled = read_from.filter(|_| !reads);
         let deadline = session.deadline().into_iter().chain(throttled).min();
@@ -355,7 +353,8 @@ where
         // What it still sends must not reset the connection before it has read our last frame.
         let mut rest = self.stream.into_inner();
         rest.shutdown().await?;
-        let listen = async { tokio::io::copy(&mut rest.take(LAST_BYTES), &mut tokio::io::sink()).await };
+        let listen =
+            async { tokio::io::copy(&mut rest.take(LAST_BYTES), &mut tokio::io::sink()).await };
         let _ = tokio::time::timeout(GOODBYE, listen).await;
         Ok(())
     }

@@ -17,6 +17,7 @@ mod install;
 mod kill;
 mod mistakes;
 mod murmur;
+mod push;
 mod readme;
 mod refused;
 mod rights;

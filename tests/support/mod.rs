@@ -18,6 +18,7 @@ pub(crate) mod kafka;
 pub(crate) mod metrics;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod socket;
 pub(crate) mod topics;
 
 use std::{

@@ -187,8 +187,20 @@ mod tests {
     #[test]
     fn the_one_beyond_a_bound_is_refused_and_fits_when_another_leaves() {
         let bounds = [
-            (Bounds { connections: 2, ..WIDE }, Full::Connections),
-            (Bounds { unauthenticated: 2, ..WIDE }, Full::Unauthenticated),
+            (
+                Bounds {
+                    connections: 2,
+                    ..WIDE
+                },
+                Full::Connections,
+            ),
+            (
+                Bounds {
+                    unauthenticated: 2,
+                    ..WIDE
+                },
+                Full::Unauthenticated,
+            ),
         ];
         for (bounds, full) in bounds {
             let mut admission = admission(bounds);
@@ -202,7 +214,10 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_and_saying_it_again_takes_no_second_place() {
-        let mut admission = admission(Bounds { per_address: 1, ..WIDE });
+        let mut admission = admission(Bounds {
+            per_address: 1,
+            ..WIDE
+        });
         let mut first = admission.enter().unwrap();
         admission.locate(&mut first, "a").unwrap();
         admission.locate(&mut first, "a").unwrap();
@@ -217,7 +232,10 @@ mod tests {
 
     #[test]
     fn who_shows_a_token_makes_room_for_who_has_not() {
-        let mut admission = admission(Bounds { unauthenticated: 1, ..WIDE });
+        let mut admission = admission(Bounds {
+            unauthenticated: 1,
+            ..WIDE
+        });
         let mut seat = admission.enter().unwrap();
         admission.authenticate(&mut seat, None).unwrap();
         assert!(admission.enter().is_ok());
@@ -225,7 +243,10 @@ mod tests {
 
     #[test]
     fn a_user_has_so_many_and_renewing_takes_no_second_place() {
-        let mut admission = admission(Bounds { per_user: 1, ..WIDE });
+        let mut admission = admission(Bounds {
+            per_user: 1,
+            ..WIDE
+        });
         let mut first = admission.enter().unwrap();
         admission.authenticate(&mut first, Some("c-7")).unwrap();
         admission.authenticate(&mut first, Some("c-7")).unwrap();

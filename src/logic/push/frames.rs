@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::logic::event::Timestamp;
-use crate::logic::saga::{Change, Outcome, Saga, SagaKey};
 use crate::logic::saga::record::StepStatus;
+use crate::logic::saga::{Change, Outcome, Saga, SagaKey};
 
 /// A frame to one or many clients: JSON on one line, encoded once.
 #[derive(Debug)]
@@ -465,7 +465,13 @@ mod tests {
         ));
         assert_eq!(Request::read(r#"{"type":"dance","id":7}"#), Err(Some(7)));
         assert_eq!(Request::read(r#"{"type":"auth","id":7}"#), Err(Some(7)));
-        for broken in ["", "[]", "null", "{", r#"{"type":"auth","id":"x","token":"t"}"#] {
+        for broken in [
+            "",
+            "[]",
+            "null",
+            "{",
+            r#"{"type":"auth","id":"x","token":"t"}"#,
+        ] {
             assert_eq!(Request::read(broken), Err(None), "{broken}");
         }
     }

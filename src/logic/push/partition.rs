@@ -311,8 +311,7 @@ impl<S: Sink> Partition<S> {
                 Sight::Nothing => {
                     let rights = self.sessions.get(&watcher.session).map(|s| &s.rights);
                     if revealed && rights.is_some_and(|rights| may_watch(rights, key, &kept.saga)) {
-                        let snapshot =
-                            snapshot.get_or_insert_with(|| snapshot_of(key, &kept.saga));
+                        let snapshot = snapshot.get_or_insert_with(|| snapshot_of(key, &kept.saga));
                         watcher.show(snapshot, self.number);
                     }
                 }
@@ -379,7 +378,13 @@ impl<S: Sink> Partition<S> {
     }
 
     /// Begins to show a saga, from what the client `has` of this epoch on.
-    pub fn subscribe(&mut self, session: SessionId, id: Option<u64>, key: &SagaKey, has: Option<i64>) -> Given {
+    pub fn subscribe(
+        &mut self,
+        session: SessionId,
+        id: Option<u64>,
+        key: &SagaKey,
+        has: Option<i64>,
+    ) -> Given {
         self.unwatch(session, key);
         let Some(entry) = self.sessions.get_mut(&session) else {
             return Given::Waiting;
@@ -405,7 +410,11 @@ impl<S: Sink> Partition<S> {
                 for change in &changes {
                     watcher.follow(change, self.number);
                 }
-                if changes.is_empty() { Given::Current } else { Given::Changes }
+                if changes.is_empty() {
+                    Given::Current
+                } else {
+                    Given::Changes
+                }
             } else {
                 entry.sink.answer(mode(Mode::Snapshot));
                 watcher.show(&snapshot_of(key, saga), self.number);
@@ -413,7 +422,11 @@ impl<S: Sink> Partition<S> {
             }
         } else {
             entry.sink.answer(mode(Mode::Waiting));
-            if kept.is_some() { Given::Hidden } else { Given::Waiting }
+            if kept.is_some() {
+                Given::Hidden
+            } else {
+                Given::Waiting
+            }
         };
         self.watchers.entry(key.clone()).or_default().push(watcher);
         given
@@ -440,7 +453,10 @@ impl<S: Sink> Partition<S> {
             tag: Some(tag),
         };
         let done = watcher.walk(&saga_type, self.sagas.get(&saga_type), self.number);
-        self.type_watchers.entry(saga_type).or_default().push(watcher);
+        self.type_watchers
+            .entry(saga_type)
+            .or_default()
+            .push(watcher);
         done
     }
 
@@ -505,12 +521,20 @@ impl<S: Sink> Partition<S> {
     }
 
     /// A saga's version and its snapshot, with the epoch; none if it is unknown to who has these rights.
-    pub fn snapshot(&self, key: &SagaKey, rights: &Rights, epoch: &str) -> Result<(i64, String), Given> {
+    pub fn snapshot(
+        &self,
+        key: &SagaKey,
+        rights: &Rights,
+        epoch: &str,
+    ) -> Result<(i64, String), Given> {
         let kept = of(&self.sagas, key).ok_or(Given::Waiting)?;
         if !may_watch(rights, key, &kept.saga) {
             return Err(Given::Hidden);
         }
-        Ok((kept.saga.version, frames::snapshot(key, &kept.saga, Some(epoch))))
+        Ok((
+            kept.saga.version,
+            frames::snapshot(key, &kept.saga, Some(epoch)),
+        ))
     }
 
     /// The stalest sagas that pass the filter and may be watched by grant.
@@ -518,12 +542,16 @@ impl<S: Sink> Partition<S> {
         // Without definitions nothing is beyond its time.
         let limit = if filter.stuck { 0 } else { filter.limit };
         let wanted = self.stalest.after(filter.after).filter_map(|(place, key)| {
-            let of_type = filter.saga_type.as_deref().is_none_or(|wanted| *wanted == *key.saga_type);
+            let of_type = filter
+                .saga_type
+                .as_deref()
+                .is_none_or(|wanted| *wanted == *key.saga_type);
             if !of_type || !rights.may_watch_type(&key.saga_type) {
                 return None;
             }
             let saga = &of(&self.sagas, key)?.saga;
-            let in_state = filter.state.is_none() || filter.state.as_deref() == saga.state.as_deref();
+            let in_state =
+                filter.state.is_none() || filter.state.as_deref() == saga.state.as_deref();
             in_state.then(|| Listed {
                 place: *place,
                 snapshot: frames::snapshot(key, saga, None),
@@ -572,9 +600,17 @@ impl<S: Sink> Watcher<S> {
 
 impl<S: Sink> TypeWatcher<S> {
     /// Goes on with the walk while there is room. Gives the tag when the first one is over.
-    fn walk(&mut self, saga_type: &Arc<str>, sagas: Option<&BTreeMap<Arc<str>, Kept>>, partition: i32) -> Option<u64> {
+    fn walk(
+        &mut self,
+        saga_type: &Arc<str>,
+        sagas: Option<&BTreeMap<Arc<str>, Kept>>,
+        partition: i32,
+    ) -> Option<u64> {
         while let Some(walk) = &mut self.walk {
-            let from = walk.visited.clone().map_or(Bound::Unbounded, Bound::Excluded);
+            let from = walk
+                .visited
+                .clone()
+                .map_or(Bound::Unbounded, Bound::Excluded);
             let rest = sagas.map(|sagas| sagas.range((from, Bound::Unbounded)));
             for (saga_id, kept) in rest.into_iter().flatten() {
                 if kept.saga.version >= walk.since {
@@ -611,7 +647,10 @@ fn snapshot_of(key: &SagaKey, saga: &Saga) -> Arc<Frame> {
     Frame::new(frames::snapshot(key, saga, None))
 }
 
-fn of<'a>(sagas: &'a HashMap<Arc<str>, BTreeMap<Arc<str>, Kept>>, key: &SagaKey) -> Option<&'a Kept> {
+fn of<'a>(
+    sagas: &'a HashMap<Arc<str>, BTreeMap<Arc<str>, Kept>>,
+    key: &SagaKey,
+) -> Option<&'a Kept> {
     sagas.get(&key.saga_type)?.get(&key.saga_id)
 }
 
@@ -621,7 +660,9 @@ fn find<'a, S>(
     session: SessionId,
 ) -> Option<&'a mut Watcher<S>> {
     let watchers = watchers.get_mut(key)?;
-    watchers.iter_mut().find(|watcher| watcher.session == session)
+    watchers
+        .iter_mut()
+        .find(|watcher| watcher.session == session)
 }
 
 #[cfg(test)]

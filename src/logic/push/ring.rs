@@ -55,7 +55,9 @@ impl Ring {
         let mut found = Vec::new();
         let mut version = latest;
         while version > have {
-            let at = self.changes.binary_search_by_key(&version, |kept| kept.version);
+            let at = self
+                .changes
+                .binary_search_by_key(&version, |kept| kept.version);
             let kept = self.changes.get(at.ok()?)?;
             found.push(Arc::clone(&kept.frame));
             version = kept.previous?;

@@ -363,7 +363,9 @@ impl Session {
         if due(self.expiring_at) {
             self.expiring_at = None;
             let left = self.expires_at.map(|at| at.duration_since(now));
-            let left = left.unwrap_or_default().saturating_sub(self.settings.leeway);
+            let left = left
+                .unwrap_or_default()
+                .saturating_sub(self.settings.leeway);
             let in_s = left.as_secs_f64().round();
             #[expect(
                 clippy::cast_possible_truncation,
@@ -396,7 +398,9 @@ impl Session {
             None => [
                 self.pong_by,
                 self.expiring_at,
-                self.access.is_some().then(|| self.sent_at + self.settings.heartbeat),
+                self.access
+                    .is_some()
+                    .then(|| self.sent_at + self.settings.heartbeat),
                 Some(self.ping_at),
             ],
         };
@@ -412,7 +416,11 @@ impl Session {
     pub fn read_from(&self) -> Option<Instant> {
         let burst = self.frame_time() * BURST;
         let idle = !self.closed && self.verifying.is_none();
-        idle.then(|| self.paced_until.checked_sub(burst).unwrap_or(self.paced_until))
+        idle.then(|| {
+            self.paced_until
+                .checked_sub(burst)
+                .unwrap_or(self.paced_until)
+        })
     }
 
     /// What may be watched, once a token has been shown.
@@ -580,13 +588,13 @@ impl Session {
         if self.access.replace(Arc::clone(&rights)).is_none() {
             return;
         }
-        let lost = |(saga_type, saga_id): &Target| {
-            saga_id.is_none() && !rights.may_watch_type(saga_type)
-        };
+        let lost =
+            |(saga_type, saga_id): &Target| saga_id.is_none() && !rights.may_watch_type(saga_type);
         let lost: Vec<Target> = self.targets.extract_if(lost).collect();
         for (saga_type, _) in lost {
             let tag = self.tally(&saga_type, Then::Forbidden);
-            self.outputs.push_back(Output::UnsubscribeType { saga_type, tag });
+            self.outputs
+                .push_back(Output::UnsubscribeType { saga_type, tag });
         }
         self.outputs.push_back(Output::Renew(rights));
     }

@@ -22,17 +22,26 @@ impl Stalest {
             unfinished.or_else(|| self.finished.remove(&from))
         });
         let key = known.unwrap_or_else(|| key.clone());
-        let places = if finished { &mut self.finished } else { &mut self.unfinished };
+        let places = if finished {
+            &mut self.finished
+        } else {
+            &mut self.unfinished
+        };
         places.insert(to, key);
     }
 
     /// Takes out one saga that changed last before its time, if there is one.
-    pub fn expired(&mut self, unfinished_before_ms: i64, finished_before_ms: i64) -> Option<SagaKey> {
+    pub fn expired(
+        &mut self,
+        unfinished_before_ms: i64,
+        finished_before_ms: i64,
+    ) -> Option<SagaKey> {
         let due = |places: &mut BTreeMap<Place, SagaKey>, before_ms| {
             let first = places.first_entry()?;
             (first.key().0 < before_ms).then(|| first.remove())
         };
-        due(&mut self.unfinished, unfinished_before_ms).or_else(|| due(&mut self.finished, finished_before_ms))
+        due(&mut self.unfinished, unfinished_before_ms)
+            .or_else(|| due(&mut self.finished, finished_before_ms))
     }
 
     /// All of them after `place`, stalest first.

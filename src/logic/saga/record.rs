@@ -203,8 +203,7 @@ mod tests {
 
     #[test]
     fn how_far_a_source_is_published_is_read() {
-        let value =
-            br#"{"v":1,"source":"orders","published_until":"1970-01-01T00:00:00.000005Z"}"#;
+        let value = br#"{"v":1,"source":"orders","published_until":"1970-01-01T00:00:00.000005Z"}"#;
         let expected = Record::PublishedUntil {
             source: "orders".into(),
             until: Timestamp(5),

@@ -60,7 +60,9 @@ impl Sink for Inbox {
         let mut queue = self.0.borrow_mut();
         let fits = queue.frames.len() < queue.room;
         if fits {
-            queue.frames.push(serde_json::from_str(frame.text()).unwrap());
+            queue
+                .frames
+                .push(serde_json::from_str(frame.text()).unwrap());
         }
         fits
     }
@@ -80,7 +82,10 @@ fn partition() -> Partition<Inbox> {
 }
 
 fn rights(user: Option<&str>, grants: &[&str]) -> Arc<Rights> {
-    let grants: Vec<_> = grants.iter().map(|grant| serde_json::json!({"saga_type": grant})).collect();
+    let grants: Vec<_> = grants
+        .iter()
+        .map(|grant| serde_json::json!({"saga_type": grant}))
+        .collect();
     Arc::new(Rights::new(user.map(str::to_owned), Some(&grants.into())))
 }
 
@@ -101,7 +106,11 @@ const TOLD: Told<'_> = Told {
 };
 
 fn tell(partition: &mut Partition<Inbox>, offset: i64, ms: i64, told: &Told<'_>) -> Applied {
-    let event = if told.event == 0 { u128::try_from(offset).unwrap() } else { told.event };
+    let event = if told.event == 0 {
+        u128::try_from(offset).unwrap()
+    } else {
+        told.event
+    };
     let value = serde_json::json!({
         "v": 1, "saga_type": "t", "saga_id": told.saga_id, "user": told.user, "state": told.state,
         "outcome": told.outcome, "event_type": "E", "event_id": uuid::Uuid::from_u128(event),
@@ -125,9 +134,20 @@ fn a_snapshot_then_every_change() {
     let mut partition = partition();
     tell(&mut partition, 5, 0, &TOLD);
     let inbox = joined(&mut partition, 1, 99);
-    assert_eq!(partition.subscribe(1, Some(2), &key("a"), None), Given::Snapshot);
+    assert_eq!(
+        partition.subscribe(1, Some(2), &key("a"), None),
+        Given::Snapshot
+    );
     tell(&mut partition, 7, 0, &TOLD);
-    tell(&mut partition, 8, 0, &Told { saga_id: "b", ..TOLD });
+    tell(
+        &mut partition,
+        8,
+        0,
+        &Told {
+            saga_id: "b",
+            ..TOLD
+        },
+    );
     assert_eq!(inbox.seen(), ["snapshot", "snapshot a@5", "change a@7"]);
 }
 
@@ -140,13 +160,21 @@ fn who_comes_back_gets_what_it_lacks() {
     let inbox = joined(&mut partition, 1, 99);
     let cases = [
         (Some(3), Given::Current, vec!["resumed"]),
-        (Some(1), Given::Changes, vec!["resumed", "change a@2", "change a@3"]),
+        (
+            Some(1),
+            Given::Changes,
+            vec!["resumed", "change a@2", "change a@3"],
+        ),
         (Some(0), Given::Snapshot, vec!["snapshot", "snapshot a@3"]),
         (Some(9), Given::Snapshot, vec!["snapshot", "snapshot a@3"]),
         (None, Given::Snapshot, vec!["snapshot", "snapshot a@3"]),
     ];
     for (has, given, seen) in cases {
-        assert_eq!(partition.subscribe(1, None, &key("a"), has), given, "{has:?}");
+        assert_eq!(
+            partition.subscribe(1, None, &key("a"), has),
+            given,
+            "{has:?}"
+        );
         assert_eq!(inbox.seen(), seen);
     }
 }
@@ -158,32 +186,78 @@ fn a_version_that_left_the_ring_is_answered_with_a_snapshot() {
         tell(&mut partition, offset, 0, &TOLD);
     }
     let _inbox = joined(&mut partition, 1, 999);
-    assert_eq!(partition.subscribe(1, None, &key("a"), Some(1)), Given::Snapshot);
-    assert_eq!(partition.subscribe(1, None, &key("a"), Some(97)), Given::Changes);
+    assert_eq!(
+        partition.subscribe(1, None, &key("a"), Some(1)),
+        Given::Snapshot
+    );
+    assert_eq!(
+        partition.subscribe(1, None, &key("a"), Some(97)),
+        Given::Changes
+    );
 }
 
 #[test]
 fn an_unknown_saga_and_somebody_elses_are_answered_alike() {
     let mut partition = partition();
-    tell(&mut partition, 1, 0, &Told { user: Some("c-8"), ..TOLD });
+    tell(
+        &mut partition,
+        1,
+        0,
+        &Told {
+            user: Some("c-8"),
+            ..TOLD
+        },
+    );
     let inbox = joined(&mut partition, 1, 99);
-    assert_eq!(partition.subscribe(1, Some(2), &key("a"), Some(1)), Given::Hidden);
+    assert_eq!(
+        partition.subscribe(1, Some(2), &key("a"), Some(1)),
+        Given::Hidden
+    );
     let hidden = inbox.read();
-    assert_eq!(partition.subscribe(1, Some(2), &key("x"), Some(1)), Given::Waiting);
+    assert_eq!(
+        partition.subscribe(1, Some(2), &key("x"), Some(1)),
+        Given::Waiting
+    );
     assert_eq!(hidden, inbox.read());
-    tell(&mut partition, 2, 0, &Told { user: Some("c-8"), ..TOLD });
-    tell(&mut partition, 3, 0, &Told { user: Some("c-8"), saga_id: "x", ..TOLD });
+    tell(
+        &mut partition,
+        2,
+        0,
+        &Told {
+            user: Some("c-8"),
+            ..TOLD
+        },
+    );
+    tell(
+        &mut partition,
+        3,
+        0,
+        &Told {
+            user: Some("c-8"),
+            saga_id: "x",
+            ..TOLD
+        },
+    );
     assert_eq!(inbox.seen(), [""; 0]);
     let rights = rights(Some("c-7"), &[]);
-    assert_eq!(partition.snapshot(&key("a"), &rights, "e"), Err(Given::Hidden));
-    assert_eq!(partition.snapshot(&key("y"), &rights, "e"), Err(Given::Waiting));
+    assert_eq!(
+        partition.snapshot(&key("a"), &rights, "e"),
+        Err(Given::Hidden)
+    );
+    assert_eq!(
+        partition.snapshot(&key("y"), &rights, "e"),
+        Err(Given::Waiting)
+    );
 }
 
 #[test]
 fn who_waits_gets_a_snapshot_when_the_saga_is_theirs() {
     let mut partition = partition();
     let inbox = joined(&mut partition, 1, 99);
-    assert_eq!(partition.subscribe(1, None, &key("a"), None), Given::Waiting);
+    assert_eq!(
+        partition.subscribe(1, None, &key("a"), None),
+        Given::Waiting
+    );
     tell(&mut partition, 1, 0, &Told { user: None, ..TOLD });
     assert_eq!(inbox.seen(), ["waiting"], "nobody's yet");
     tell(&mut partition, 2, 0, &TOLD);
@@ -202,14 +276,26 @@ fn a_duplicate_and_nonsense_reach_nobody() {
     let nonsense = partition.apply(3, 0, b"{", |_| ());
     assert!(matches!(nonsense, Applied::Skipped(Unreadable::Malformed)));
     assert_eq!(inbox.seen(), ["resumed"]);
-    assert_eq!(partition.subscribe(1, None, &key("a"), Some(1)), Given::Current);
+    assert_eq!(
+        partition.subscribe(1, None, &key("a"), Some(1)),
+        Given::Current
+    );
 }
 
 #[test]
 fn sagas_are_forgotten_by_the_logs_time_and_begin_anew_with_a_snapshot() {
     let mut partition = partition();
     tell(&mut partition, 1, 0, &TOLD);
-    tell(&mut partition, 2, 0, &Told { saga_id: "b", outcome: Some("failed"), ..TOLD });
+    tell(
+        &mut partition,
+        2,
+        0,
+        &Told {
+            saga_id: "b",
+            outcome: Some("failed"),
+            ..TOLD
+        },
+    );
     let inbox = joined(&mut partition, 1, 99);
     partition.subscribe(1, None, &key("b"), Some(2));
     let mut gone = Vec::new();
@@ -217,7 +303,15 @@ fn sagas_are_forgotten_by_the_logs_time_and_begin_anew_with_a_snapshot() {
     assert_eq!(gone.len(), 0, "just in time");
     partition.apply(4, 101, b"", |forgotten| gone.push(forgotten));
     assert_eq!(gone.pop().unwrap().state.as_deref(), Some("S"));
-    tell(&mut partition, 5, 50, &Told { saga_id: "b", ..TOLD });
+    tell(
+        &mut partition,
+        5,
+        50,
+        &Told {
+            saga_id: "b",
+            ..TOLD
+        },
+    );
     assert_eq!(inbox.seen(), ["resumed", "snapshot b@5"]);
     partition.apply(6, 1001, b"", |forgotten| gone.push(forgotten));
     assert_eq!(gone.len(), 1, "the unfinished one, and b is younger");
@@ -248,12 +342,24 @@ fn who_is_slow_gets_one_snapshot_for_all_it_missed() {
 fn a_lost_right_ends_a_subscription_and_a_new_one_shows_what_was_hidden() {
     let mut partition = partition();
     tell(&mut partition, 1, 0, &TOLD);
-    tell(&mut partition, 2, 0, &Told { saga_id: "b", user: Some("c-8"), ..TOLD });
+    tell(
+        &mut partition,
+        2,
+        0,
+        &Told {
+            saga_id: "b",
+            user: Some("c-8"),
+            ..TOLD
+        },
+    );
     let inbox = joined(&mut partition, 1, 99);
     partition.subscribe(1, None, &key("a"), None);
     partition.subscribe(1, None, &key("b"), None);
     inbox.read();
-    assert_eq!(partition.admit(1, &inbox, &rights(Some("c-8"), &[])), [key("a")]);
+    assert_eq!(
+        partition.admit(1, &inbox, &rights(Some("c-8"), &[])),
+        [key("a")]
+    );
     let mut seen = inbox.seen();
     seen.sort();
     assert_eq!(seen, ["error forbidden a", "snapshot b@2"]);
@@ -282,20 +388,60 @@ fn after_leaving_nothing_is_left() {
 fn a_whole_type_comes_as_there_is_room_and_then_lives() {
     let mut partition = partition();
     for (offset, id) in (1..).zip(["a", "b", "c"]) {
-        tell(&mut partition, offset, 0, &Told { saga_id: id, ..TOLD });
+        tell(
+            &mut partition,
+            offset,
+            0,
+            &Told {
+                saga_id: id,
+                ..TOLD
+            },
+        );
     }
     let inbox = joined(&mut partition, 1, 2);
     assert_eq!(partition.subscribe_type(1, "t", 7), None);
     assert_eq!(inbox.seen(), ["snapshot a@1", "snapshot b@2"]);
     // Visited: a change. Not visited yet: the walk comes by.
-    tell(&mut partition, 4, 0, &Told { saga_id: "a", ..TOLD });
-    tell(&mut partition, 5, 0, &Told { saga_id: "c", ..TOLD });
+    tell(
+        &mut partition,
+        4,
+        0,
+        &Told {
+            saga_id: "a",
+            ..TOLD
+        },
+    );
+    tell(
+        &mut partition,
+        5,
+        0,
+        &Told {
+            saga_id: "c",
+            ..TOLD
+        },
+    );
     assert_eq!(partition.drained(1).unwrap().1, [7]);
     assert_eq!(inbox.seen(), ["change a@4", "snapshot c@5"]);
-    tell(&mut partition, 6, 0, &Told { saga_id: "d", ..TOLD });
+    tell(
+        &mut partition,
+        6,
+        0,
+        &Told {
+            saga_id: "d",
+            ..TOLD
+        },
+    );
     assert_eq!(inbox.seen(), ["change d@6"]);
     partition.unsubscribe_type(1, "t");
-    tell(&mut partition, 7, 0, &Told { saga_id: "d", ..TOLD });
+    tell(
+        &mut partition,
+        7,
+        0,
+        &Told {
+            saga_id: "d",
+            ..TOLD
+        },
+    );
     assert_eq!(inbox.seen(), [""; 0]);
 }
 
@@ -303,7 +449,15 @@ fn a_whole_type_comes_as_there_is_room_and_then_lives() {
 fn a_list_is_stalest_first_and_goes_on_after_a_place() {
     let mut partition = partition();
     for (offset, id) in (1..).zip(["c", "a", "b", "a"]) {
-        tell(&mut partition, offset, offset, &Told { saga_id: id, ..TOLD });
+        tell(
+            &mut partition,
+            offset,
+            offset,
+            &Told {
+                saga_id: id,
+                ..TOLD
+            },
+        );
     }
     let all = Filter {
         saga_type: None,
@@ -318,11 +472,21 @@ fn a_list_is_stalest_first_and_goes_on_after_a_place() {
     };
     let granted = rights(None, &["t"]);
     assert_eq!(seen(&all, &granted), [(1, 1), (3, 3)]);
-    let rest = Filter { after: (3, 3), ..all.clone() };
+    let rest = Filter {
+        after: (3, 3),
+        ..all.clone()
+    };
     assert_eq!(seen(&rest, &granted), [(4, 4)]);
-    let other = Filter { state: Some("X".into()), ..all.clone() };
+    let other = Filter {
+        state: Some("X".into()),
+        ..all.clone()
+    };
     assert_eq!(seen(&other, &granted), []);
-    assert_eq!(seen(&all, &rights(Some("c-7"), &["u"])), [], "own sagas are no list");
+    assert_eq!(
+        seen(&all, &rights(Some("c-7"), &["u"])),
+        [],
+        "own sagas are no list"
+    );
 }
 
 /// The client of the contract: version and state by saga, or the complaint that there is a gap.
@@ -344,7 +508,9 @@ impl Client {
             ("change", Some(version)) if frame["previous"].as_i64() == have => {
                 self.sagas.insert(id, (version, state));
             }
-            ("change", version) if version > have => return Err(format!("gap: {frame} after {have:?}")),
+            ("change", version) if version > have => {
+                return Err(format!("gap: {frame} after {have:?}"));
+            }
             _ => {}
         }
         Ok(())

@@ -22,7 +22,10 @@ fn secs(seconds: u64) -> Duration {
 }
 
 fn access(user: &str, grants: &[&str], expires_in_s: u64) -> Access {
-    let grants: Vec<_> = grants.iter().map(|grant| serde_json::json!({"saga_type": grant})).collect();
+    let grants: Vec<_> = grants
+        .iter()
+        .map(|grant| serde_json::json!({"saga_type": grant}))
+        .collect();
     Access {
         rights: Arc::new(Rights::new(Some(user.to_owned()), Some(&grants.into()))),
         expires_at: Timestamp(0),
@@ -70,11 +73,15 @@ impl Bench {
 
     /// What it asks for, in short.
     fn outputs(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.session.poll_output()).map(short).collect()
+        std::iter::from_fn(|| self.session.poll_output())
+            .map(short)
+            .collect()
     }
 
     fn deadline(&self) -> u64 {
-        self.session.deadline().map_or(9999, |at| (at - self.start).as_secs())
+        self.session
+            .deadline()
+            .map_or(9999, |at| (at - self.start).as_secs())
     }
 }
 
@@ -83,10 +90,15 @@ fn short(output: Output) -> String {
         Output::Verify(token) => format!("verify {token}"),
         Output::Send(frame) => {
             let frame: serde_json::Value = serde_json::from_str(frame.text()).unwrap();
-            let detail = ["code", "mode", "in_s", "refresh_in_s"].map(|name| frame[name].to_string());
+            let detail =
+                ["code", "mode", "in_s", "refresh_in_s"].map(|name| frame[name].to_string());
             let detail = detail.iter().filter(|text| *text != "null");
-            let detail: String = detail.map(|text| format!(" {}", text.trim_matches('"'))).collect();
-            let id = frame["id"].as_u64().map_or(String::new(), |id| format!(" #{id}"));
+            let detail: String = detail
+                .map(|text| format!(" {}", text.trim_matches('"')))
+                .collect();
+            let id = frame["id"]
+                .as_u64()
+                .map_or(String::new(), |id| format!(" #{id}"));
             format!("{}{id}{detail}", frame["type"].as_str().unwrap())
         }
         Output::Subscribe { key, has, .. } => format!("subscribe {} {has:?}", key.saga_id),
@@ -145,9 +157,17 @@ fn each_refusal_has_its_code() {
 #[test]
 fn a_version_of_another_epoch_is_none() {
     let mut bench = Bench::in_session(&[]);
-    let with = |epoch: &str| format!(r#"{{"type":"subscribe","saga_type":"t","saga_id":"a",{epoch}"version":8}}"#);
-    assert_eq!(bench.says(&with(r#""epoch":"7f3a","#)), ["subscribe a Some(8)"]);
-    assert_eq!(bench.says(&with(r#""epoch":"beef","#)), ["subscribe a None"]);
+    let with = |epoch: &str| {
+        format!(r#"{{"type":"subscribe","saga_type":"t","saga_id":"a",{epoch}"version":8}}"#)
+    };
+    assert_eq!(
+        bench.says(&with(r#""epoch":"7f3a","#)),
+        ["subscribe a Some(8)"]
+    );
+    assert_eq!(
+        bench.says(&with(r#""epoch":"beef","#)),
+        ["subscribe a None"]
+    );
     assert_eq!(bench.says(&with("")), ["subscribe a None"]);
 }
 
@@ -157,7 +177,10 @@ fn there_is_a_limit_of_subscriptions_and_repeating_one_is_none() {
     bench.says(&subscribe(1, "a"));
     bench.says(&subscribe(2, "b"));
     assert_eq!(bench.says(&subscribe(3, "b")), ["subscribe b None"]);
-    assert_eq!(bench.says(&subscribe(4, "c")), ["error #4 too_many_subscriptions"]);
+    assert_eq!(
+        bench.says(&subscribe(4, "c")),
+        ["error #4 too_many_subscriptions"]
+    );
     bench.says(r#"{"type":"unsubscribe","id":5,"saga_type":"t","saga_id":"a"}"#);
     assert_eq!(bench.says(&subscribe(6, "c")), ["subscribe c None"]);
     let lost = SagaKey::new("t", "b");
@@ -266,14 +289,24 @@ fn who_takes_nothing_is_neither_asked_nor_missed_until_it_is_too_late() {
 fn the_tenth_frame_that_is_none_is_the_last() {
     let mut bench = Bench::in_session(&[]);
     for _ in 1..10 {
-        assert_eq!(bench.says(r#"{"type":"dance","id":3}"#), ["error #3 bad_request"]);
+        assert_eq!(
+            bench.says(r#"{"type":"dance","id":3}"#),
+            ["error #3 bad_request"]
+        );
     }
-    assert_eq!(bench.says("}"), ["error bad_request", "bye 4200", "close 4200"]);
+    assert_eq!(
+        bench.says("}"),
+        ["error bad_request", "bye 4200", "close 4200"]
+    );
 }
 
 #[test]
 fn what_is_no_text_or_too_big_is_the_end() {
-    let cases = [(Input::Binary, 4200), (Input::TooBig, 4213), (Input::Rotated, 4010)];
+    let cases = [
+        (Input::Binary, 4200),
+        (Input::TooBig, 4213),
+        (Input::Rotated, 4010),
+    ];
     for (input, code) in cases {
         let seen = Bench::in_session(&[]).takes(input);
         assert_eq!(seen, [format!("bye {code}"), format!("close {code}")]);
@@ -304,7 +337,14 @@ fn a_client_may_send_a_burst_and_is_then_read_slower() {
 
 #[test]
 fn a_new_token_is_due_with_a_third_of_the_time_left_but_not_at_once() {
-    let due = [(300, 210), (3600, 2520), (120, 60), (60, 10), (5, 3), (0, 0)];
+    let due = [
+        (300, 210),
+        (3600, 2520),
+        (120, 60),
+        (60, 10),
+        (5, 3),
+        (0, 0),
+    ];
     for (left, refresh) in due {
         assert_eq!(refresh_in_s(left), refresh, "{left}");
     }

@@ -135,7 +135,12 @@ fn a_record_whose_event_was_seen_makes_no_version() {
 
 #[test]
 fn versions_are_offsets_and_each_names_the_one_before() {
-    let (_, changes) = fold([report("a", 1), report("b", 2), report("b", 2), report("a", 3)]);
+    let (_, changes) = fold([
+        report("a", 1),
+        report("b", 2),
+        report("b", 2),
+        report("a", 3),
+    ]);
     let versions: Vec<_> = changes.iter().map(|c| (c.previous, c.version)).collect();
     assert_eq!(versions, [(None, 100), (Some(100), 101), (Some(101), 103)]);
 }
@@ -163,7 +168,11 @@ fn an_outcome_before_any_state_is_nobodys() {
     let (saga, _) = fold([lone, state("kitchen", 2, "A")]);
     assert_eq!(saga.outcome, None);
     assert_eq!(saga.anomalies[0].kind, AnomalyKind::ForeignState);
-    assert_eq!(saga.state.as_deref(), Some("A"), "the home is who set a state first");
+    assert_eq!(
+        saga.state.as_deref(),
+        Some("A"),
+        "the home is who set a state first"
+    );
 }
 
 #[test]
@@ -181,7 +190,10 @@ fn what_comes_after_the_end_counts_and_is_marked() {
     let anomalies: Vec<_> = saga.anomalies().map(|a| (a.kind, a.event_id)).collect();
     let late = (AnomalyKind::AfterEnd, Uuid::from_u128(4));
     assert_eq!(anomalies, [late], "a participant may be slow");
-    let ends: Vec<_> = changes.iter().filter_map(|change| change.duration).collect();
+    let ends: Vec<_> = changes
+        .iter()
+        .filter_map(|change| change.duration)
+        .collect();
     assert_eq!(ends, [Duration::from_micros(1)], "a saga ends once");
 }
 
