@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 use self::feed::{Actors, MAILBOX, Mail};
 use self::hub::{Hub, Log};
@@ -153,7 +153,7 @@ impl Reader {
                 backoff = Backoff::default();
             }
             let pause = backoff.pause(fraction());
-            error!(%error, retry_in_ms = pause.as_millis(), "sagas cannot be read");
+            warn!(%error, retry_in_ms = pause.as_millis(), "sagas cannot be read");
             tokio::time::sleep(pause).await;
         }
     }

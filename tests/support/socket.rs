@@ -32,13 +32,22 @@ impl Socket {
         address: SocketAddr,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, Error> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        Self::over(tcp, address, headers).await
+    }
+
+    /// The same over a connection of the caller's.
+    pub(crate) async fn over(
+        tcp: TcpStream,
+        address: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Error> {
         let mut request: Request<()> = format!("ws://{address}/v1/ws").into_client_request()?;
         let own = [("sec-websocket-protocol", "outboxd.push.v1")];
         for (name, value) in own.iter().chain(headers) {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let tcp = TcpStream::connect(address).await?;
-        tcp.set_nodelay(true)?;
         let (stream, _) = tokio_tungstenite::client_async(request, tcp).await?;
         Ok(Self {
             stream,

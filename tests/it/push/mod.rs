@@ -1,4 +1,11 @@
-//! The client-facing half with real parts: a service inserts, a client sees. Never looks into the daemon.
+//! The client-facing half with real parts: somebody tells of a saga, a client sees it. Never looks into the daemon.
 
+mod hidden;
+mod http;
+mod log;
+mod protocol;
+mod records;
+mod resume;
 mod site;
+mod slow;
 mod watch;
