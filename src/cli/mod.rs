@@ -21,6 +21,7 @@ pub mod run;
 pub mod sql;
 pub mod status;
 mod table;
+pub mod token;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,8 @@ enum Command {
     Status(status::Args),
     /// See the events that Kafka did not take.
     DeadLetters(dead_letters::Args),
+    /// Make a token for development, or learn why one is refused.
+    Token(token::Args),
     /// See the configuration as outboxd understands it.
     Config(config::Args),
 }
@@ -163,6 +166,7 @@ impl Cli {
             Command::Sql(args) => sql::execute(file, args).await,
             Command::Status(args) => status::execute(file, args).await,
             Command::DeadLetters(args) => dead_letters::execute(file, args).await,
+            Command::Token(args) => token::execute(file, args),
             Command::Config(args) => config::execute(file, &args),
         }
     }
