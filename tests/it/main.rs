@@ -22,6 +22,7 @@ mod readme;
 mod refused;
 mod rights;
 mod ring;
+mod saga_log;
 mod session;
 mod site;
 mod takeover;

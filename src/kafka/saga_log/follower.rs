@@ -1,25 +1,25 @@
 //! The thread that reads the saga log. Never goes on at another place than the next.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as Inner, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, Statistics, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::super::client::{KafkaError, log_line};
+use super::super::client::KafkaError;
+use super::watch::{Seen, Watch};
 use super::{Fed, READING, SagaLog, SagaLogError, SagaLogRecord};
 
 const REQUEST: Duration = Duration::from_secs(10);
+/// Leaders are asked again after this long.
+const ELECTION: Duration = Duration::from_millis(50);
 /// A round of reading ends at the first of these.
 const ROUND_RECORDS: usize = 500;
 const ROUND_BYTES: usize = 1 << 20;
@@ -293,23 +293,53 @@ fn begin<T>(
 }
 
 /// What the leaders answer for each partition to one question: a time in milliseconds, or the last stable offset.
+///
+/// Leaders of a topic that was made a moment ago do not know of it for another one.
 fn offsets(
     log: &SagaLog,
     consumer: &BaseConsumer<Watch>,
     asked: Offset,
 ) -> Result<Vec<Option<i64>>, KafkaError> {
-    let named = |error: Inner| log.clients.error(READING, &error);
+    let until = Instant::now() + REQUEST;
+    loop {
+        match try_offsets(log, consumer, asked) {
+            Ok(offsets) => return Ok(offsets),
+            Err(error) if Instant::now() < until && is_election(&error) => {
+                debug!(topic = log.topic, %error, "waiting for leaders");
+                std::thread::sleep(ELECTION);
+            }
+            Err(error) => return Err(log.clients.error(READING, &error)),
+        }
+    }
+}
+
+fn try_offsets(
+    log: &SagaLog,
+    consumer: &BaseConsumer<Watch>,
+    asked: Offset,
+) -> Result<Vec<Option<i64>>, Inner> {
     let mut list = TopicPartitionList::with_capacity(log.partitions);
     for (number, _) in (0..).zip(0..log.partitions) {
-        list.add_partition_offset(&log.topic, number, asked)
-            .map_err(named)?;
+        list.add_partition_offset(&log.topic, number, asked)?;
     }
-    let found = consumer.offsets_for_times(list, REQUEST).map_err(named)?;
+    let found = consumer.offsets_for_times(list, REQUEST)?;
     let found = found.elements().into_iter().map(|element| {
-        element.error().map_err(named)?;
+        element.error()?;
         Ok(offset(element.offset()))
     });
     found.collect()
+}
+
+fn is_election(error: &Inner) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+        )
+    )
 }
 
 fn offset(offset: Offset) -> Option<i64> {
@@ -330,66 +360,3 @@ fn record(message: &BorrowedMessage<'_>) -> SagaLogRecord {
         value: message.payload().map(<[u8]>::to_vec),
     }
 }
-
-/// What the client library says of itself now and then.
-#[derive(Debug)]
-struct Seen {
-    /// By partition: the next offset to read and the last stable one.
-    partitions: BTreeMap<i32, (i64, i64)>,
-    /// Whether a leader is not connected.
-    away: bool,
-}
-
-#[derive(Debug, Default)]
-struct Watch {
-    seen: Mutex<Option<Seen>>,
-    served: AtomicBool,
-}
-
-impl Watch {
-    /// The newest, once.
-    fn seen(&self) -> Option<Seen> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.take()
-    }
-
-    /// Whether a call-back was called since this was asked.
-    fn served(&self) -> bool {
-        self.served.swap(false, Ordering::Relaxed)
-    }
-}
-
-impl ClientContext for Watch {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        self.served.store(true, Ordering::Relaxed);
-        log_line(level, fac, message);
-    }
-
-    fn error(&self, error: Inner, reason: &str) {
-        debug!(target: "librdkafka", %error, reason, "client error");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.served.store(true, Ordering::Relaxed);
-        let mut brokers = statistics.brokers.values();
-        let up: Vec<i32> = brokers
-            .by_ref()
-            .filter(|broker| broker.state == "UP")
-            .map(|broker| broker.nodeid)
-            .collect();
-        let topics = statistics.topics.values();
-        let known = topics.flat_map(|topic| &topic.partitions);
-        let known: Vec<_> = known.filter(|(number, _)| **number >= 0).collect();
-        let seen = Seen {
-            away: known.iter().any(|(_, it)| !up.contains(&it.leader)),
-            partitions: known
-                .into_iter()
-                .filter(|(_, it)| it.ls_offset >= 0)
-                .map(|(number, it)| (*number, (it.app_offset, it.ls_offset)))
-                .collect(),
-        };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-    }
-}
-
-impl ConsumerContext for Watch {}
