@@ -7,31 +7,15 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod close;
+mod ports;
+
+pub use close::Close;
+pub use ports::{Access, Input, NoAccess, Output, Settings};
+
 use super::frames::{self, ErrorCode, Frame, Reply, Request};
-use crate::logic::event::Timestamp;
 use crate::logic::rights::Rights;
 use crate::logic::saga::SagaKey;
-
-/// What all sessions share.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What versions are of.
-    pub epoch: String,
-    /// Partitions of the saga topic.
-    pub partitions: usize,
-    /// Between two signs of life.
-    pub heartbeat: Duration,
-    /// For the answer to a ping.
-    pub pong: Duration,
-    /// For the first token.
-    pub auth: Duration,
-    /// After a token's end.
-    pub leeway: Duration,
-    /// At most so many.
-    pub subscriptions: usize,
-    /// From the client, in the long run.
-    pub frames_per_second: u32,
-}
 
 /// Frames that a client may send at once.
 const BURST: u32 = 150;
@@ -43,176 +27,6 @@ const EXPIRING: Duration = Duration::from_secs(30);
 const STALLED: Duration = Duration::from_secs(30);
 /// No token lasts longer for us: it keeps sums of times in range.
 const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// What a valid token gives.
-#[derive(Debug, Clone)]
-pub struct Access {
-    /// What may be watched.
-    pub rights: Arc<Rights>,
-    /// The token's end.
-    pub expires_at: Timestamp,
-    /// The same, from now on.
-    pub expires_in: Duration,
-}
-
-/// Why a token gives nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoAccess {
-    /// It has ended.
-    Expired,
-    /// Anything else.
-    Wrong,
-    /// It is good, but its user has too many connections.
-    TooMany,
-}
-
-/// What happened to a connection.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// A text message came.
-    Message(&'a str),
-    /// A binary message came.
-    Binary,
-    /// A message over the limit came.
-    TooBig,
-    /// A token was looked at.
-    Verified(Result<Access, NoAccess>),
-    /// The answer to a ping came.
-    Pong,
-    /// Something waits to be written, and the client does not take it.
-    Blocked,
-    /// Everything that was to be written is.
-    Wrote,
-    /// A partition has done what this tag was given for.
-    Done(u64),
-    /// A partition has ended a subscription.
-    Lost(&'a SagaKey),
-    /// The daemon ends; this connection's turn comes after so long.
-    Drain(Duration),
-    /// The log was replaced: versions mean nothing any more.
-    Rotated,
-}
-
-/// What the shell is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// Look at a token and come back with [`Input::Verified`].
-    Verify(String),
-    /// Put a frame into the queue.
-    Send(Arc<Frame>),
-    /// To the saga's partition.
-    Subscribe {
-        /// The request's.
-        id: Option<u64>,
-        /// The saga.
-        key: SagaKey,
-        /// The version that the client has.
-        has: Option<i64>,
-    },
-    /// To the saga's partition.
-    Unsubscribe {
-        /// The request's.
-        id: Option<u64>,
-        /// The saga.
-        key: SagaKey,
-    },
-    /// To every partition; each comes back with [`Input::Done`] when its sagas are in.
-    SubscribeType {
-        /// The type.
-        saga_type: String,
-        /// What to come back with.
-        tag: u64,
-    },
-    /// To every partition; each comes back with [`Input::Done`].
-    UnsubscribeType {
-        /// The type.
-        saga_type: String,
-        /// What to come back with.
-        tag: u64,
-    },
-    /// To every partition: other rights from now on.
-    Renew(Arc<Rights>),
-    /// Send a ping.
-    Ping,
-    /// Send what is queued, close, and let go.
-    Close(Close),
-}
-
-/// How a connection ends. The codes carry what the client is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Close {
-    /// The daemon ends.
-    Shutdown,
-    /// The client takes nothing.
-    Slow,
-    /// The client does not answer.
-    NoPong,
-    /// Everything begins anew.
-    Rotated,
-    /// No token in time.
-    NoToken,
-    /// The token has ended.
-    Expired,
-    /// Not our protocol.
-    BadRequest,
-    /// The token is no good.
-    BadToken,
-    /// A frame over the limit.
-    FrameTooBig,
-    /// The user has too many connections.
-    TooManyConnections,
-}
-
-impl Close {
-    /// Its code.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Shutdown => 4001,
-            Self::Slow => 4008,
-            Self::NoPong => 4009,
-            Self::Rotated => 4010,
-            Self::NoToken => 4028,
-            Self::Expired => 4101,
-            Self::BadRequest => 4200,
-            Self::BadToken => 4201,
-            Self::FrameTooBig => 4213,
-            Self::TooManyConnections => 4229,
-        }
-    }
-
-    /// Its word.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Shutdown => "shutdown",
-            Self::Slow => "slow",
-            Self::NoPong => "no_pong",
-            Self::Rotated => "rotated",
-            Self::NoToken => "no_token",
-            Self::Expired => "expired",
-            Self::BadRequest => "bad_request",
-            Self::BadToken => "bad_token",
-            Self::FrameTooBig => "frame_too_big",
-            Self::TooManyConnections => "too_many_connections",
-        }
-    }
-
-    /// The last frame.
-    pub fn bye(self) -> Arc<Frame> {
-        let retry_after_ms = match self.code() {
-            // Everybody is sent away at about the same time.
-            4001 | 4010 => Some([0, 15_000]),
-            4002..=4099 => Some([500, 5_000]),
-            4100..=4199 => Some([0, 1_000]),
-            _ => None,
-        };
-        Reply::Bye {
-            code: self.code(),
-            reason: self.reason(),
-            retry_after_ms,
-        }
-        .frame()
-    }
-}
 
 /// A whole type, or one of its sagas.
 type Target = (String, Option<String>);

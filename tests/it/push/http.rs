@@ -154,7 +154,8 @@ fn errors_are_problems_and_pages_of_other_sites_are_told_nothing() {
     site.daemon.wait_ready();
     let bearer = format!("Bearer {}", site.token("c-7", &[]));
     let auth = ("Authorization", bearer.as_str());
-    let cases: [(&str, &[(&str, &str)], u16); 6] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, Headers<'_>, u16); 6] = [
         ("/v1/sagas/t/x", &[auth], 404),
         ("/v1/nothing", &[auth], 404),
         ("/v1/sagas/t/x", &[], 401),

@@ -94,7 +94,8 @@ fn handshakes_are_accepted_or_refused_as_promised() {
         !answer.contains("bearer"),
         "the token is never echoed: {answer}"
     );
-    let cases: [(&[(&str, &str)], u16); 12] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Headers<'_>, u16); 12] = [
         (&[V1, ("Authorization", &bearer)], 101),
         (&[V1, ("Origin", "https://shop.example")], 101),
         (&[V1, ("Origin", &own)], 101),

@@ -133,7 +133,7 @@ async fn follow(number: usize, shared: std::sync::Arc<Shared>) -> Known {
     let ids = [number % SAGAS, (number + 37) % SAGAS].map(|saga| format!("o-{saga}"));
     let mut known = Known::default();
     let mut attempt = number;
-    let mut leaves = if number % 4 == 0 { 3 } else { 0 };
+    let mut leaves = if number.is_multiple_of(4) { 3 } else { 0 };
     loop {
         attempt += 1;
         let address = shared.addresses[attempt % 2];

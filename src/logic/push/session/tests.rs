@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::logic::event::Timestamp;
 
 fn settings() -> Arc<Settings> {
     Arc::new(Settings {
