@@ -14,7 +14,7 @@ use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::health::Health;
 use crate::logic::lease::Holder;
-use crate::logic::status::SourceStatus;
+use crate::logic::status::{PushStatus, SourceStatus};
 use crate::metrics::{Metrics, MetricsError};
 use crate::push::{Push, PushError};
 use crate::relay::{Relay, Shared};
@@ -93,20 +93,9 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let health = Health::default();
     let clients = Clients::new(config.kafka.clone(), &config.relay.instance);
     let topics = Topics::new(&clients)?;
-    let push = match (&config.push, only) {
-        (Some(push), None | Some(Half::Push)) => {
-            let (clients, topics) = (clients.clone(), topics.clone());
-            let (push, status) = Push::bind(
-                push.clone(),
-                clients,
-                topics,
-                health.clone(),
-                tasks.stopping(),
-            )?;
-            tasks.spawn("push", push.run());
-            Some(status)
-        }
-        (None, _) | (Some(_), Some(Half::Relay)) => None,
+    let push = match only {
+        Some(Half::Relay) => None,
+        None | Some(Half::Push) => start_push(&config, &clients, &topics, &tasks, &health)?,
     };
     let sources = match only {
         Some(Half::Push) => Vec::new(),
@@ -157,6 +146,32 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     }
     info!("drained");
     Ok(())
+}
+
+/// Starts the client-facing half, if it is configured; gives its status.
+fn start_push(
+    config: &Config,
+    clients: &Clients,
+    topics: &Topics,
+    tasks: &Tasks,
+    health: &Health,
+) -> Result<Option<watch::Receiver<PushStatus>>, AppError> {
+    let Some(push) = config.push.clone() else {
+        return Ok(None);
+    };
+    let (clients, topics) = (clients.clone(), topics.clone());
+    match Push::bind(push, clients, topics, health.clone(), tasks.stopping()) {
+        Ok((push, status)) => {
+            tasks.spawn("push", push.run());
+            Ok(Some(status))
+        }
+        // A valid configuration runs: what can be done is done.
+        Err(error) if error.is_not_yet() => {
+            warn!(%error, "clients are not served");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Starts the relay half; gives each source's status.

@@ -44,7 +44,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
 ];
 
 /// Words that only one part may use, and who.
-const ONLY: [(&str, &[&str]); 9] = [
+const ONLY: [(&str, &[&str]); 10] = [
     ("rdkafka::", &["kafka"]),
     ("tokio_postgres::", &["outbox", "config"]),
     ("include_str!(\"../../sql", &["outbox"]),

@@ -90,6 +90,11 @@ impl SagaLog {
     /// Looks the topic up, and makes it first when it is missing.
     pub async fn open(clients: &Clients, topics: &Topics) -> Result<Self, KafkaError> {
         topics.ensure_sagas().await?;
+        Self::find(clients, topics).await
+    }
+
+    /// Looks the topic up.
+    pub async fn find(clients: &Clients, topics: &Topics) -> Result<Self, KafkaError> {
         let topic = clients.saga_topic();
         let partitions = topics.partitions(&topic).await?;
         Ok(Self {

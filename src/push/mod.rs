@@ -52,6 +52,13 @@ pub enum PushError {
     Tls,
 }
 
+impl PushError {
+    /// Whether the configuration is right and only this version cannot do it yet.
+    pub fn is_not_yet(&self) -> bool {
+        matches!(self, Self::Tls | Self::Auth(AuthError::Jwks))
+    }
+}
+
 /// The client-facing half, bound but not serving yet.
 #[derive(Debug)]
 pub struct Push {

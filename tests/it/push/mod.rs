@@ -6,6 +6,7 @@ mod log;
 mod protocol;
 mod records;
 mod resume;
+mod saga;
 mod site;
 mod slow;
 mod watch;
