@@ -9,16 +9,19 @@ use crate::logic::push::partition::Given;
 pub enum Transport {
     /// For good.
     WebSocket,
+    /// For good, over HTTP.
+    Sse,
     /// For one answer that may take a while.
     Poll,
 }
 
 impl Transport {
-    const ALL: [Self; 2] = [Self::WebSocket, Self::Poll];
+    const ALL: [Self; 3] = [Self::WebSocket, Self::Sse, Self::Poll];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
+            Self::Sse => "sse",
             Self::Poll => "poll",
         }
     }

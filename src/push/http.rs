@@ -2,6 +2,7 @@
 
 mod handshake;
 mod sagas;
+mod stream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::metrics::Rejected;
 pub(super) fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/v1/ws", get(handshake::websocket))
+        .route("/v1/stream", get(stream::stream))
         .route("/v1/sagas", get(sagas::list))
         .route("/v1/sagas/{saga_type}/{saga_id}", get(sagas::saga))
         .fallback(async || Problem::not_found())

@@ -14,11 +14,13 @@ use crate::auth::{Refused, Verifier};
 use crate::config;
 use crate::logic::event::Timestamp;
 use crate::logic::push::admission::{Admission, Bounds, Full, Seat};
+use crate::logic::push::frames::Frame;
 use crate::logic::push::partition::SessionId;
 use crate::logic::push::placement::partition_of;
 use crate::logic::push::session::{Access, NoAccess, Settings};
 use crate::logic::saga::SagaKey;
 use crate::metrics::PushMetrics;
+use crate::tasks::Crowd;
 
 /// Shared by the listener, the routes and the sockets.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Hub {
     pub(super) metrics: PushMetrics,
     /// The daemon ends.
     pub(super) draining: CancellationToken,
+    /// Clients that are gone, and partitions that do not know yet.
+    pub(super) farewells: Crowd,
     verifier: Verifier,
     admission: Mutex<Admission<IpAddr>>,
     log: RwLock<Option<Arc<Log>>>,
@@ -58,6 +62,7 @@ impl Hub {
         Self {
             metrics: PushMetrics::new(),
             draining,
+            farewells: Crowd::default(),
             verifier,
             admission: Mutex::new(Admission::new(bounds)),
             log: RwLock::default(),
@@ -105,6 +110,21 @@ impl Hub {
             expires_at: Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)),
             expires_in: since(identity.expires_at, now),
         })
+    }
+
+    /// Frames are handed to the network, out of so many bytes that waited.
+    pub(super) fn measure(&self, waited: usize, frames: &[Arc<Frame>]) {
+        let bytes: usize = frames.iter().map(|frame| frame.text().len()).sum();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        self.metrics.frames_sent.increment(count(frames.len()));
+        self.metrics.bytes_sent.increment(count(bytes));
+        #[expect(clippy::cast_precision_loss, reason = "a histogram")]
+        self.metrics.queue_bytes.record(waited as f64);
+        for happened in frames.iter().filter_map(|frame| frame.first_write()) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let took = now.unwrap_or_default().as_secs_f64() - happened.as_seconds();
+            self.metrics.insert_to_push.record(took.max(0.0));
+        }
     }
 
     /// When a draining daemon sends this session away: evenly spread, without a dice.

@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::{debug, warn};
 
@@ -26,6 +27,8 @@ const HEADERS: usize = 100;
 /// Unread bytes that the kernel keeps for a client: a stuck one otherwise takes megabytes there.
 const SEND_BUFFER: u32 = 64 << 10;
 const BACKLOG: u32 = 4096;
+/// Longer than a session needs to give up a client by itself, and to say why.
+const GIVEN_UP: Duration = Duration::from_secs(40);
 /// A listener that nobody comes to still shows that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -98,6 +101,8 @@ pub(super) async fn serve(listener: TcpListener, hub: Arc<Hub>, router: Router, 
 async fn connection(stream: TcpStream, guest: Arc<Guest>, hub: &Hub, router: Router) {
     // Frames are written when they are to be sent.
     let _ = stream.set_nodelay(true);
+    // A connection that takes nothing is given up, also where nobody waits for its answer.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(GIVEN_UP));
     // In a box of its own, which is gone before the long life of a WebSocket begins.
     Box::pin(requests(stream, Arc::clone(&guest), hub, router)).await;
     let upgraded = guest

@@ -1,5 +1,6 @@
 //! The client-facing half: reads the saga topic and shows it to clients. Never touches a database, and shares nothing with the relay but Kafka.
 
+mod asks;
 mod feed;
 mod http;
 mod hub;
@@ -7,6 +8,7 @@ mod listener;
 mod problem;
 mod queue;
 mod socket;
+mod visit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

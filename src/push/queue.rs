@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn frame(length: usize) -> Arc<Frame> {
-        Frame::new("x".repeat(length))
+        Frame::of(&"x".repeat(length))
     }
 
     #[test]

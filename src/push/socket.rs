@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -13,12 +13,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::feed::{Ask, Mail, Who};
+use super::asks::{Left, carry_out, catch_up};
 use super::hub::{Hub, Log, Place};
-use super::queue::{Note, Queue};
+use super::queue::Queue;
+use super::visit::Visit;
 use crate::logic::push::frames::Frame;
-use crate::logic::push::session::{Close, Input, Output, Session};
-use crate::logic::rights::Rights;
+use crate::logic::push::partition::Sink;
+use crate::logic::push::session::{Close, Input, Session};
 use crate::metrics::Transport;
 
 /// Each idle connection pays for it; a longer message makes it grow for its time.
@@ -57,11 +58,11 @@ enum End {
 
 struct Socket<S> {
     stream: WebSocketStream<S>,
-    accepted: Accepted,
-    who: Who,
+    visit: Visit,
+    place: Arc<Place>,
+    session: Session,
     flushing: bool,
     pings: bool,
-    subscriptions: usize,
     told_to_drain: bool,
 }
 
@@ -77,38 +78,33 @@ where
         .write_buffer_size(2 * MESSAGE)
         .max_message_size(Some(limits.frame))
         .max_frame_size(Some(limits.frame));
-    let queue = Queue::new(limits.queue);
-    let stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let hub = Arc::clone(&accepted.hub);
-    let connections = hub.metrics.connections(Transport::WebSocket);
-    connections.increment(1.0);
-    hub.metrics.accepted(Transport::WebSocket, 1);
-    let who = Who {
-        session: hub.next_session(),
-        queue,
-        rights: Arc::new(Rights::new(None, None)),
-    };
+    let visit = Visit::begin(
+        &accepted.hub,
+        &accepted.log,
+        Transport::WebSocket,
+        limits.queue,
+    );
     let mut socket = Socket {
-        stream,
-        accepted,
-        who,
+        stream: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
+        visit,
+        place: accepted.place,
+        session: accepted.session,
         flushing: false,
         pings: false,
-        subscriptions: 0,
         told_to_drain: false,
     };
     let end = socket.run().await;
-    let session = socket.who.session;
-    socket.accepted.log.send_all(|| Mail::Left(session)).await;
-    socket.count_subscriptions(0);
-    connections.decrement(1.0);
-    hub.metrics.closed(match &end {
+    let Socket { stream, visit, .. } = socket;
+    visit.hub.metrics.closed(match &end {
         End::Closed(close) => close.code(),
         End::Breach(code) => u16::from(*code),
         End::Left(code) => *code,
     });
+    let queue = Arc::clone(&visit.who.queue);
+    // Whatever still happens to sagas is not for this client.
+    drop(visit);
     // A client that does not listen is left alone.
-    let _ = tokio::time::timeout(2 * GOODBYE, socket.goodbye(end)).await;
+    let _ = tokio::time::timeout(2 * GOODBYE, goodbye(stream, &queue, end)).await;
 }
 
 impl<S> Socket<S>
@@ -118,16 +114,13 @@ where
     async fn run(&mut self) -> End {
         loop {
             let now = Instant::now();
-            self.accepted.session.tick(now);
-            for note in self.who.queue.take_notes() {
-                let input = match &note {
-                    Note::Done(tag) => Input::Done(*tag),
-                    Note::Lost(key) => Input::Lost(key),
-                };
-                self.accepted.session.handle(now, input);
-            }
-            if let Some(close) = self.carry_out(now).await {
-                return End::Closed(close);
+            match carry_out(&mut self.visit, &self.place, &mut self.session, now).await {
+                Left::Nothing => {}
+                Left::Ping => {
+                    self.pings = true;
+                    continue;
+                }
+                Left::Close(close) => return End::Closed(close),
             }
             if let Err(error) = self.write(now).await {
                 return ended_by(&error);
@@ -142,7 +135,7 @@ where
                     Input::Wrote
                 }
                 Next::Read(Some(Ok(Message::Text(text)))) => {
-                    self.accepted.session.handle(now, Input::Message(&text));
+                    self.session.handle(now, Input::Message(&text));
                     continue;
                 }
                 Next::Read(Some(Ok(Message::Binary(_)))) => Input::Binary,
@@ -156,68 +149,8 @@ where
                 Next::Read(Some(Err(error))) => return ended_by(&error),
                 Next::Read(None) => return End::Left(CloseCode::Abnormal.into()),
             };
-            self.accepted.session.handle(now, input);
+            self.session.handle(now, input);
         }
-    }
-
-    /// Does what the session asks for, until it asks for the end.
-    async fn carry_out(&mut self, now: Instant) -> Option<Close> {
-        while let Some(output) = self.accepted.session.poll_output() {
-            if let Some(rights) = self.accepted.session.rights()
-                && !Arc::ptr_eq(rights, &self.who.rights)
-            {
-                self.who.rights = Arc::clone(rights);
-            }
-            let log = &self.accepted.log;
-            match output {
-                Output::Verify(token) => {
-                    let verdict = self.accepted.hub.access(&self.accepted.place, &token);
-                    self.accepted.session.handle(now, Input::Verified(verdict));
-                }
-                Output::Send(frame) => self.send(frame),
-                Output::Ping => self.pings = true,
-                Output::Subscribe { id, key, has } => {
-                    let ask = Ask::Subscribe {
-                        id,
-                        key: key.clone(),
-                        has,
-                    };
-                    log.send(&key, Mail::Session(self.who.clone(), ask)).await;
-                }
-                Output::Unsubscribe { id, key } => {
-                    let ask = Ask::Unsubscribe {
-                        id,
-                        key: key.clone(),
-                    };
-                    log.send(&key, Mail::Session(self.who.clone(), ask)).await;
-                }
-                Output::SubscribeType { saga_type, tag } => {
-                    let saga_type: Arc<str> = saga_type.into();
-                    let ask = || Ask::SubscribeType {
-                        saga_type: Arc::clone(&saga_type),
-                        tag,
-                    };
-                    log.ask_all(&self.who, ask).await;
-                }
-                Output::UnsubscribeType { saga_type, tag } => {
-                    let saga_type: Arc<str> = saga_type.into();
-                    let ask = || Ask::UnsubscribeType {
-                        saga_type: Arc::clone(&saga_type),
-                        tag,
-                    };
-                    log.ask_all(&self.who, ask).await;
-                }
-                Output::Renew(_) => log.ask_all(&self.who, || Ask::Renew).await,
-                Output::Close(close) => return Some(close),
-            }
-        }
-        self.count_subscriptions(self.accepted.session.subscriptions());
-        None
-    }
-
-    fn send(&self, frame: Arc<Frame>) {
-        use crate::logic::push::partition::Sink;
-        self.who.queue.answer(frame);
     }
 
     /// Hands to the network what waits, as long as it takes everything at once.
@@ -226,57 +159,37 @@ where
             if std::mem::take(&mut self.pings) {
                 self.stream.feed(Message::Ping(Bytes::new())).await?;
             } else {
-                let waited = self.who.queue.bytes();
-                let frames = self.who.queue.take(MESSAGE);
+                let waited = self.visit.who.queue.bytes();
+                let frames = self.visit.who.queue.take(MESSAGE);
                 if frames.is_empty() {
                     break;
                 }
-                self.measure(waited, &frames);
+                self.visit.hub.measure(waited, &frames);
                 self.stream.feed(Message::Text(joined(&frames))).await?;
             }
             let flushed = poll_fn(|context| Poll::Ready(self.stream.poll_flush_unpin(context)));
             match flushed.await {
                 Poll::Ready(flushed) => {
                     flushed?;
-                    self.accepted.session.handle(now, Input::Wrote);
+                    self.session.handle(now, Input::Wrote);
                 }
                 Poll::Pending => {
                     self.flushing = true;
-                    self.accepted.session.handle(now, Input::Blocked);
+                    self.session.handle(now, Input::Blocked);
                 }
             }
         }
-        for partition in self.who.queue.take_behind() {
-            let mailbox = usize::try_from(partition)
-                .ok()
-                .and_then(|partition| self.accepted.log.partitions.get(partition));
-            if let Some(mailbox) = mailbox {
-                // Nobody reads it any more when the log has ended.
-                let _ = mailbox.send(Mail::Drained(self.who.session)).await;
-            }
-        }
+        catch_up(&self.visit).await;
         Ok(())
-    }
-
-    fn measure(&self, waited: usize, frames: &[Arc<Frame>]) {
-        let metrics = &self.accepted.hub.metrics;
-        let bytes: usize = frames.iter().map(|frame| frame.text().len()).sum();
-        metrics.frames_sent.increment(count(frames.len()));
-        metrics.bytes_sent.increment(count(bytes));
-        #[expect(clippy::cast_precision_loss, reason = "a histogram")]
-        metrics.queue_bytes.record(waited as f64);
-        for happened in frames.iter().filter_map(|frame| frame.first_write()) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let took = now.unwrap_or_default().as_secs_f64() - happened.as_seconds();
-            metrics.insert_to_push.record(took.max(0.0));
-        }
     }
 
     /// Waits until there is something to do.
     async fn next(&mut self) -> Next {
         let now = Instant::now();
-        let session = &self.accepted.session;
-        let read_from = session.read_from().filter(|_| !self.who.queue.is_full());
+        let session = &self.session;
+        let read_from = session
+            .read_from()
+            .filter(|_| !self.visit.who.queue.is_full());
         let reads = read_from.is_some_and(|from| from <= now);
         let throttled = read_from.filter(|_| !reads);
         let deadline = session.deadline().into_iter().chain(throttled).min();
@@ -298,66 +211,64 @@ where
         };
         tokio::select! {
             next = io => next,
-            () = self.who.queue.filled.notified() => Next::Awake,
+            () = self.visit.who.queue.filled.notified() => Next::Awake,
             () = timer => Next::Awake,
-            () = self.accepted.log.ended.cancelled() => {
-                self.accepted.session.handle(Instant::now(), Input::Rotated);
+            () = self.visit.log.ended.cancelled() => {
+                self.session.handle(Instant::now(), Input::Rotated);
                 Next::Awake
             }
-            () = self.accepted.hub.draining.cancelled(), if !self.told_to_drain => {
+            () = self.visit.hub.draining.cancelled(), if !self.told_to_drain => {
                 self.told_to_drain = true;
-                let turn = self.accepted.hub.turn(self.who.session);
-                self.accepted.session.handle(Instant::now(), Input::Drain(turn));
+                let turn = self.visit.hub.turn(self.visit.who.session);
+                self.session.handle(Instant::now(), Input::Drain(turn));
                 Next::Awake
             }
         }
     }
+}
 
-    fn count_subscriptions(&mut self, count: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        let change = count as f64 - self.subscriptions as f64;
-        if count != self.subscriptions {
-            self.accepted.hub.metrics.subscriptions.increment(change);
-            self.subscriptions = count;
-        }
-    }
-
-    /// Says what is left to say, then why it ends, and listens until the client has heard it.
-    async fn goodbye(mut self, end: End) -> Result<(), Error> {
-        let (code, reason) = match end {
-            End::Closed(close) => {
-                if close == Close::Slow {
-                    // It did not take what waits; it may take this.
-                    self.who.queue.clear();
-                    self.send(close.bye());
-                }
-                loop {
-                    let frames = self.who.queue.take(MESSAGE);
-                    if frames.is_empty() {
-                        break;
-                    }
-                    self.stream.send(Message::Text(joined(&frames))).await?;
-                }
-                (CloseCode::from(close.code()), close.reason())
+/// Says what is left to say, then why it ends, and listens until the client has heard it.
+async fn goodbye<S>(
+    mut stream: WebSocketStream<S>,
+    queue: &Arc<Queue>,
+    end: End,
+) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (code, reason) = match end {
+        End::Closed(close) => {
+            if close == Close::Slow {
+                // It did not take what waits; it may take this.
+                queue.clear();
+                queue.answer(close.bye());
             }
-            End::Breach(code) => (code, ""),
-            End::Left(code) => (CloseCode::from(code), ""),
-        };
-        let frame = CloseFrame {
-            code,
-            reason: reason.into(),
-        };
-        // An answer to the client's own close has been queued already.
-        let _ = self.stream.close(Some(frame)).await;
-        self.stream.flush().await?;
-        // What it still sends must not reset the connection before it has read our last frame.
-        let mut rest = self.stream.into_inner();
-        rest.shutdown().await?;
-        let listen =
-            async { tokio::io::copy(&mut rest.take(LAST_BYTES), &mut tokio::io::sink()).await };
-        let _ = tokio::time::timeout(GOODBYE, listen).await;
-        Ok(())
-    }
+            loop {
+                let frames = queue.take(MESSAGE);
+                if frames.is_empty() {
+                    break;
+                }
+                stream.send(Message::Text(joined(&frames))).await?;
+            }
+            (CloseCode::from(close.code()), close.reason())
+        }
+        End::Breach(code) => (code, ""),
+        End::Left(code) => (CloseCode::from(code), ""),
+    };
+    let frame = CloseFrame {
+        code,
+        reason: reason.into(),
+    };
+    // An answer to the client's own close has been queued already.
+    let _ = stream.close(Some(frame)).await;
+    stream.flush().await?;
+    // What it still sends must not reset the connection before it has read our last frame.
+    let mut rest = stream.into_inner();
+    rest.shutdown().await?;
+    let listen =
+        async { tokio::io::copy(&mut rest.take(LAST_BYTES), &mut tokio::io::sink()).await };
+    let _ = tokio::time::timeout(GOODBYE, listen).await;
+    Ok(())
 }
 
 /// One message of one or more lines.
@@ -406,8 +317,4 @@ fn ended_by(error: &Error) -> End {
         | Error::Http(_)
         | Error::HttpFormat(_) => End::Left(CloseCode::Abnormal.into()),
     }
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,9 @@ use crate::logic::saga::{Change, Outcome, Saga, SagaKey};
 /// A frame to one or many clients: JSON on one line, encoded once.
 #[derive(Debug)]
 pub struct Frame {
+    kind: &'static str,
+    /// Of a snapshot or a change.
+    version: Option<i64>,
     text: Bytes,
     /// Of a change: when it happened, until somebody asks for it.
     happened: Option<Timestamp>,
@@ -20,17 +23,35 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Of a line.
-    pub fn new(text: String) -> Arc<Self> {
-        Self::of(text, None)
-    }
-
-    fn of(text: String, happened: Option<Timestamp>) -> Arc<Self> {
+    fn new(
+        kind: &'static str,
+        version: Option<i64>,
+        happened: Option<Timestamp>,
+        text: String,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            kind,
+            version,
             text: text.into(),
             happened,
             written: AtomicBool::new(false),
         })
+    }
+
+    /// A frame of any text, for tests of what only carries frames.
+    #[cfg(test)]
+    pub fn of(text: &str) -> Arc<Self> {
+        Self::new("change", None, None, text.to_owned())
+    }
+
+    /// Its `type`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The version of its saga, if it is a snapshot or a change.
+    pub fn version(&self) -> Option<i64> {
+        self.version
     }
 
     /// Its JSON.
@@ -194,7 +215,16 @@ pub enum ErrorCode {
 impl Reply<'_> {
     /// Its line.
     pub fn frame(&self) -> Arc<Frame> {
-        Frame::new(line(self))
+        let kind = match self {
+            Self::Ready { .. } => "ready",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Heartbeat => "heartbeat",
+            Self::Expiring { .. } => "expiring",
+            Self::Error { .. } => "error",
+            Self::Bye { .. } => "bye",
+        };
+        Frame::new(kind, None, None, line(self))
     }
 }
 
@@ -240,8 +270,14 @@ struct SnapshotAnomaly {
     event_id: String,
 }
 
-/// A saga's state; over HTTP with the epoch, which a socket has told before.
-pub fn snapshot(key: &SagaKey, saga: &Saga, epoch: Option<&str>) -> String {
+/// A saga's state, for a subscriber.
+pub fn snapshot(key: &SagaKey, saga: &Saga) -> Arc<Frame> {
+    let text = snapshot_text(key, saga, None);
+    Frame::new("snapshot", Some(saga.version), None, text)
+}
+
+/// The same for an answer over HTTP, with the epoch, which a subscriber has been told before.
+pub fn snapshot_text(key: &SagaKey, saga: &Saga, epoch: Option<&str>) -> String {
     let step = |step: &crate::logic::saga::StepState| -> String { rfc3339(step.at) };
     line(&Snapshot {
         r#type: "snapshot",
@@ -326,7 +362,7 @@ pub fn change(key: &SagaKey, change: &Change) -> Arc<Frame> {
         after_end: change.after_end,
         anomaly: change.anomaly,
     });
-    Frame::of(text, Some(change.at))
+    Frame::new("change", Some(change.version), Some(change.at), text)
 }
 
 /// A subscription has lost its right.
@@ -382,7 +418,7 @@ mod tests {
         };
         let ticket = saga.apply(ticket, 8101).unwrap();
         assert_eq!(
-            snapshot(&key, &saga, None),
+            snapshot(&key, &saga).text(),
             r#"{"type":"snapshot","saga_type":"create-order","saga_id":"o-42","version":8101,"state":"APPROVAL_PENDING","outcome":null,"started_at":"2026-11-21T10:00:00.000000Z","at":"2026-11-21T10:00:00.000000Z","steps":[{"step":"create-ticket","status":"done","at":"2026-11-21T10:00:00.000000Z"}],"stuck_since":null,"anomalies":[],"partial":false}"#
         );
         let approved = Report {
@@ -483,6 +519,6 @@ mod tests {
         let frame = change(&key, &begun);
         assert_eq!(frame.first_write(), Some(begun.at));
         assert_eq!(frame.first_write(), None);
-        assert_eq!(Frame::new("{}".into()).first_write(), None);
+        assert_eq!(Frame::of("{}").first_write(), None);
     }
 }

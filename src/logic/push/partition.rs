@@ -273,7 +273,8 @@ impl<S: Sink> Partition<S> {
                 Sight::Nothing => {
                     let rights = self.sessions.get(&watcher.session).map(|s| &s.rights);
                     if revealed && rights.is_some_and(|rights| may_watch(rights, key, &kept.saga)) {
-                        let snapshot = snapshot.get_or_insert_with(|| snapshot_of(key, &kept.saga));
+                        let snapshot =
+                            snapshot.get_or_insert_with(|| frames::snapshot(key, &kept.saga));
                         watcher.show(snapshot, self.number);
                     }
                 }
@@ -294,10 +295,6 @@ impl<S: Sink> Partition<S> {
 
 fn may_watch(rights: &Rights, key: &SagaKey, saga: &Saga) -> bool {
     rights.may_watch(&key.saga_type, saga.user.as_deref())
-}
-
-fn snapshot_of(key: &SagaKey, saga: &Saga) -> Arc<Frame> {
-    Frame::new(frames::snapshot(key, saga, None))
 }
 
 fn of<'a>(

@@ -74,7 +74,7 @@ mod tests {
     fn ring(limit_bytes: usize, changes: &[(i64, Option<i64>)]) -> Ring {
         let mut ring = Ring::new(limit_bytes);
         for (version, previous) in changes {
-            ring.keep(*version, *previous, Frame::new(version.to_string()));
+            ring.keep(*version, *previous, Frame::of(&version.to_string()));
         }
         ring
     }

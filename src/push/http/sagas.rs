@@ -18,11 +18,11 @@ use crate::logic::push::partition::Filter;
 use crate::logic::rights::{Rights, Types};
 use crate::logic::saga::SagaKey;
 use crate::metrics::{Rejected, Transport};
-use crate::push::feed::{Ask, Mail, Who};
+use crate::push::feed::{Ask, Mail};
 use crate::push::hub::{Hub, Log};
 use crate::push::listener::Guest;
 use crate::push::problem::Problem;
-use crate::push::queue::Queue;
+use crate::push::visit::Visit;
 
 /// Sagas that a list has at most, and when it is not told.
 const LIST: usize = 1_000;
@@ -59,33 +59,27 @@ pub(super) async fn saga(
     let Some(has) = newer.version.filter(|has| same_epoch && *has >= version) else {
         return Ok(json(snapshot));
     };
-    hub.metrics.accepted(Transport::Poll, 1);
     let wait = Duration::from_secs(newer.wait.unwrap_or(0).min(WAIT_S));
-    let found = watch(&hub, &log, &key, &rights, has, wait).await?;
+    let visit = Visit::begin(&hub, &log, Transport::Poll, POLL_QUEUE);
+    let found = watch(visit, &key, &rights, has, wait).await?;
     Ok(found.map_or_else(|| StatusCode::NO_CONTENT.into_response(), json))
 }
 
 /// Waits for a version above `has`, as any subscriber would.
 async fn watch(
-    hub: &Hub,
-    log: &Log,
+    mut visit: Visit,
     key: &SagaKey,
     rights: &Arc<Rights>,
     has: i64,
     wait: Duration,
 ) -> Result<Option<String>, Problem> {
-    let who = Who {
-        session: hub.next_session(),
-        queue: Queue::new(POLL_QUEUE),
-        rights: Arc::clone(rights),
-    };
+    visit.who.rights = Arc::clone(rights);
+    let (hub, log, who) = (&visit.hub, &visit.log, &visit.who);
     let ask = Ask::Subscribe {
         id: None,
         key: key.clone(),
         has: Some(has),
     };
-    let connections = hub.metrics.connections(Transport::Poll);
-    connections.increment(1.0);
     log.send(key, Mail::Session(who.clone(), ask)).await;
     let newer = async {
         loop {
@@ -98,15 +92,12 @@ async fn watch(
             }
         }
     };
-    let found = tokio::select! {
+    tokio::select! {
         found = newer => found,
         () = tokio::time::sleep(wait) => Ok(None),
         () = hub.draining.cancelled() => Err(Problem::not_ready()),
         () = log.ended.cancelled() => Err(Problem::not_ready()),
-    };
-    log.send(key, Mail::Left(who.session)).await;
-    connections.decrement(1.0);
-    found
+    }
 }
 
 async fn look(

@@ -9,4 +9,5 @@ mod resume;
 mod saga;
 mod site;
 mod slow;
+mod stream;
 mod watch;

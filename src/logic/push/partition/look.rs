@@ -44,7 +44,7 @@ impl<S: Sink> Partition<S> {
         }
         Ok((
             kept.saga.version,
-            frames::snapshot(key, &kept.saga, Some(epoch)),
+            frames::snapshot_text(key, &kept.saga, Some(epoch)),
         ))
     }
 
@@ -65,7 +65,7 @@ impl<S: Sink> Partition<S> {
                 filter.state.is_none() || filter.state.as_deref() == saga.state.as_deref();
             in_state.then(|| Listed {
                 place: *place,
-                snapshot: frames::snapshot(key, saga, None),
+                snapshot: frames::snapshot_text(key, saga, None),
             })
         });
         wanted.take(limit).collect()

@@ -4,9 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{
-    Given, Kept, Partition, Session, SessionId, Sight, Sink, Watcher, may_watch, of, snapshot_of,
-};
+use super::{Given, Kept, Partition, Session, SessionId, Sight, Sink, Watcher, may_watch, of};
 use crate::logic::push::frames::{self, Frame, Mode, Reply};
 use crate::logic::rights::Rights;
 use crate::logic::saga::SagaKey;
@@ -33,7 +31,9 @@ impl<S: Sink> Partition<S> {
                 continue;
             };
             match (watcher.sight, may_watch(rights, &key, &kept.saga)) {
-                (Sight::Nothing, true) => watcher.show(&snapshot_of(&key, &kept.saga), self.number),
+                (Sight::Nothing, true) => {
+                    watcher.show(&frames::snapshot(&key, &kept.saga), self.number)
+                }
                 (Sight::Live | Sight::Behind, false) => lost.push(key),
                 (Sight::Nothing, false) | (Sight::Live | Sight::Behind, true) => {}
             }
@@ -85,7 +85,7 @@ impl<S: Sink> Partition<S> {
                 }
             } else {
                 entry.sink.answer(mode(Mode::Snapshot));
-                watcher.show(&snapshot_of(key, saga), self.number);
+                watcher.show(&frames::snapshot(key, saga), self.number);
                 Given::Snapshot
             }
         } else {
@@ -138,7 +138,7 @@ impl<S: Sink> Partition<S> {
             };
             let watcher = find(&mut self.watchers, key, session);
             if let Some(watcher) = watcher.filter(|watcher| watcher.sight == Sight::Behind) {
-                watcher.show(&snapshot_of(key, &kept.saga), self.number);
+                watcher.show(&frames::snapshot(key, &kept.saga), self.number);
                 if watcher.sight == Sight::Behind {
                     return None;
                 }

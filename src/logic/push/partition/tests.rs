@@ -521,6 +521,7 @@ impl Client {
 enum Step {
     Tell(u8),
     Read,
+    Drained,
     Comeback { forgetful: bool },
 }
 
@@ -528,6 +529,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (0..4_u8).prop_map(Step::Tell),
         2 => Just(Step::Read),
+        2 => Just(Step::Drained),
         1 => any::<bool>().prop_map(|forgetful| Step::Comeback { forgetful }),
     ];
     prop::collection::vec(step, 1..80)
@@ -568,6 +570,8 @@ proptest! {
                     for frame in inbox.read() {
                         prop_assert_eq!(client.take(&frame), Ok(()));
                     }
+                }
+                Step::Drained => {
                     partition.drained(session);
                 }
                 Step::Comeback { forgetful } => {

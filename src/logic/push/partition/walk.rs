@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Kept, Partition, SessionId, Sink, snapshot_of};
-use crate::logic::push::frames::Frame;
+use super::{Kept, Partition, SessionId, Sink};
+use crate::logic::push::frames::{self, Frame};
 use crate::logic::saga::SagaKey;
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl<S: Sink> TypeWatcher<S> {
                 if kept.saga.version >= walk.since {
                     let (saga_type, saga_id) = (Arc::clone(saga_type), Arc::clone(saga_id));
                     let key = SagaKey { saga_type, saga_id };
-                    if !self.sink.offer(&snapshot_of(&key, &kept.saga)) {
+                    if !self.sink.offer(&frames::snapshot(&key, &kept.saga)) {
                         self.sink.behind(partition);
                         return None;
                     }
