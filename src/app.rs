@@ -14,8 +14,9 @@ use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::health::Health;
 use crate::logic::lease::Holder;
-use crate::logic::status::SourceStatus;
+use crate::logic::status::{PushStatus, SourceStatus};
 use crate::metrics::{Metrics, MetricsError};
+use crate::push::{Push, PushError};
 use crate::relay::{Relay, Shared};
 use crate::systemd;
 use crate::tasks::Tasks;
@@ -42,6 +43,9 @@ pub enum AppError {
     /// A setting that shows only now.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// Clients cannot be served as configured.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// The metrics cannot be collected.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -59,7 +63,7 @@ pub enum Half {
     Push,
 }
 
-/// What is on its way has so long to arrive.
+/// What is on its way has so long to arrive; clients have their drain time before it.
 const GRACE: Duration = Duration::from_secs(20);
 /// And then who is asking has so long to hear the answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -87,13 +91,20 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let control = ControlSocket::bind(&config.admin.socket).await;
     let tasks = Tasks::default();
     let health = Health::default();
+    let clients = Clients::new(config.kafka.clone(), &config.relay.instance);
+    let topics = Topics::new(&clients)?;
+    let push = match only {
+        Some(Half::Relay) => None,
+        None | Some(Half::Push) => start_push(&config, &clients, &topics, &tasks, &health)?,
+    };
     let sources = match only {
         Some(Half::Push) => Vec::new(),
-        None | Some(Half::Relay) => start_relay(&config, &tasks, &health)?,
+        None | Some(Half::Relay) => start_relay(&config, &clients, &topics, &tasks, &health)?,
     };
     let view = View::new(
         &config.relay.instance,
         sources,
+        push,
         tasks.stopping(),
         metrics.clone(),
         health,
@@ -110,10 +121,8 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     operators.spawn("hangup", note_hangup(hangup, operators.stopping()));
     operators.spawn("upkeep", upkeep(metrics, operators.stopping()));
     operators.spawn("systemd", tell_systemd(view, operators.stopping()));
-    if config.push.is_some() {
-        warn!("[push] is configured, but this version does not serve it yet");
-    }
     info!(%address, sources = config.sources.len(), "started");
+    let drain = config.push.map(|push| push.drain).unwrap_or_default();
     let (failed, operators_failed) = (tasks.failed(), operators.failed());
     tokio::select! {
         _ = terminate.recv() => {}
@@ -124,7 +133,7 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     info!("draining");
     systemd::stopping();
     tokio::select! {
-        left = tasks.stop(GRACE) => if !left.is_empty() {
+        left = tasks.stop(GRACE + drain) => if !left.is_empty() {
             warn!(?left, "not everything ended in time");
         },
         _ = terminate.recv() => warn!("asked twice: leaving at once"),
@@ -139,9 +148,37 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     Ok(())
 }
 
+/// Starts the client-facing half, if it is configured; gives its status.
+fn start_push(
+    config: &Config,
+    clients: &Clients,
+    topics: &Topics,
+    tasks: &Tasks,
+    health: &Health,
+) -> Result<Option<watch::Receiver<PushStatus>>, AppError> {
+    let Some(push) = config.push.clone() else {
+        return Ok(None);
+    };
+    let (clients, topics) = (clients.clone(), topics.clone());
+    match Push::bind(push, clients, topics, health.clone(), tasks.stopping()) {
+        Ok((push, status)) => {
+            tasks.spawn("push", push.run());
+            Ok(Some(status))
+        }
+        // A valid configuration runs: what can be done is done.
+        Err(error) if error.is_not_yet() => {
+            warn!(%error, "clients are not served");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Starts the relay half; gives each source's status.
 fn start_relay(
     config: &Config,
+    clients: &Clients,
+    topics: &Topics,
     tasks: &Tasks,
     health: &Health,
 ) -> Result<Vec<watch::Receiver<SourceStatus>>, AppError> {
@@ -149,12 +186,13 @@ fn start_relay(
         what: "reading /proc".to_owned(),
         source,
     })?;
-    let instance = config.relay.instance.clone();
-    let clients = Clients::new(config.kafka.clone(), &instance);
     let shared = Shared {
-        topics: Topics::new(&clients)?,
-        clients,
-        me: Holder { instance, process },
+        topics: topics.clone(),
+        clients: clients.clone(),
+        me: Holder {
+            instance: config.relay.instance.clone(),
+            process,
+        },
         lease: config.relay.lease,
         leads: Arc::default(),
         health: health.clone(),

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod failpoint;
@@ -12,6 +13,7 @@ pub mod logging;
 pub mod logic;
 pub mod metrics;
 pub mod outbox;
+pub mod push;
 pub mod relay;
 pub mod systemd;
 pub mod tasks;

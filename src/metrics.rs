@@ -16,6 +16,11 @@ use crate::logic::refusal::{Reason, Release};
 use crate::logic::status::Circuit;
 
 mod process;
+mod push;
+mod sagas;
+
+pub use push::{PartitionMetrics, PushMetrics, Rejected, Skipped, Transport};
+pub use sagas::SagaMetrics;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -31,6 +36,15 @@ const SECONDS: &[f64] = &[
 ];
 const EVENTS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0,
+];
+
+/// From a saga's start or a step's to its end, in seconds: people wait, and shops close overnight.
+const SAGA_SECONDS: &[f64] = &[
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0,
+    604800.0,
+];
+const BYTES: &[f64] = &[
+    256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
 ];
 
 use Kind::{Counter as C, Gauge as G, Histogram as H};
@@ -151,6 +165,102 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "outboxd_kafka_queue_messages",
         G,
         "Records that wait in the producer.",
+    ),
+    (
+        "outboxd_push_connections",
+        G,
+        "Clients that are connected, by transport.",
+    ),
+    (
+        "outboxd_push_accepted_total",
+        C,
+        "Clients that were let in, by transport.",
+    ),
+    (
+        "outboxd_push_rejected_total",
+        C,
+        "Connections and requests that were turned away, by reason.",
+    ),
+    (
+        "outboxd_push_closed_total",
+        C,
+        "WebSockets that ended, by close code; 1006 is without one.",
+    ),
+    (
+        "outboxd_push_subscriptions",
+        G,
+        "Subscriptions of all connections.",
+    ),
+    (
+        "outboxd_push_frames_sent_total",
+        C,
+        "Frames that were handed to the network.",
+    ),
+    ("outboxd_push_bytes_sent_total", C, "Bytes of these frames."),
+    (
+        "outboxd_push_resumes_total",
+        C,
+        "Subscriptions to a known saga by what the client was given.",
+    ),
+    (
+        "outboxd_push_skipped_total",
+        C,
+        "Changes that did not fit the queue of a slow client; a snapshot took their place.",
+    ),
+    (
+        "outboxd_push_hidden_total",
+        C,
+        "Requests for a saga that the token may not watch.",
+    ),
+    (
+        "outboxd_push_queue_bytes",
+        H(BYTES),
+        "Bytes that waited for a client when some of them were sent.",
+    ),
+    (
+        "outboxd_insert_to_push_seconds",
+        H(SECONDS),
+        "From the insert of an event to the first write of its change to a client.",
+    ),
+    (
+        "outboxd_push_lag_records",
+        G,
+        "Records of the saga topic that this daemon has not read yet.",
+    ),
+    (
+        "outboxd_push_records_skipped_total",
+        C,
+        "Records of the saga topic that made no change, by reason.",
+    ),
+    (
+        "outboxd_sagas",
+        G,
+        "Sagas that this daemon knows, by type and state.",
+    ),
+    (
+        "outboxd_sagas_stuck",
+        G,
+        "Those of them that are beyond a time limit.",
+    ),
+    (
+        "outboxd_sagas_finished_total",
+        C,
+        "Sagas that ended since this daemon began.",
+    ),
+    (
+        "outboxd_saga_duration_seconds",
+        H(SAGA_SECONDS),
+        "From a saga's first event to its outcome.",
+    ),
+    (
+        "outboxd_saga_step_seconds",
+        H(SAGA_SECONDS),
+        "From a step's first report, or else the saga's, to the end of the step.",
+    ),
+    (
+        "outboxd_saga_anomalies_total",
+        C,
+        "Reports of services that should not be, by kind.",
     ),
     (
         "outboxd_build_info",
@@ -377,13 +487,40 @@ pub fn broker(name: &str, up: bool, rtt_seconds: Option<f64>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::logic::event::Timestamp;
+    use crate::logic::saga::{AnomalyKind, Change, record};
+
+    fn tell_of_a_saga() {
+        let change = Change {
+            version: 1,
+            previous: None,
+            state: Some(("APPROVED".into(), None)),
+            outcome: Some(record::Outcome::Completed),
+            step: Some(("verify".into(), None)),
+            after_end: false,
+            anomaly: Some(AnomalyKind::ForeignState),
+            event_type: "E".into(),
+            event_id: uuid::Uuid::nil(),
+            at: Timestamp(0),
+            duration: Some(Duration::from_secs(1)),
+            step_took: Some(Duration::from_secs(1)),
+        };
+        SagaMetrics::default().changed("create-order", true, &change, true);
+    }
 
     #[test]
     fn every_name_is_described_bucketed_and_there_from_the_first_scrape() {
         let metrics = Metrics::install(1.0).unwrap();
         let _source = SourceMetrics::new("orders");
         broker("127.0.0.1:9092/1", true, Some(0.001));
+        let push = PushMetrics::new();
+        push.closed(4001);
+        push.closed(5000);
+        PartitionMetrics::new(0);
+        tell_of_a_saga();
         let text = metrics.render();
         let head: Vec<&str> = text.lines().filter(|line| line.starts_with("# ")).collect();
         let mut head: Vec<String> = head.iter().map(|line| (*line).to_owned()).collect();

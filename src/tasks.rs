@@ -75,6 +75,26 @@ impl Tasks {
     }
 }
 
+/// Tasks that come and go by the thousand, such as connections; one that panics takes no other along.
+#[derive(Debug, Default)]
+pub struct Crowd(TaskTracker);
+
+impl Crowd {
+    /// Runs `future` until it ends by itself.
+    pub fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.spawn(future);
+    }
+
+    /// Waits until the last one has ended.
+    pub async fn gone(&self) {
+        self.0.close();
+        self.0.wait().await;
+    }
+}
+
 /// A helper task that lives no longer than its handle, such as the driver of a connection.
 #[expect(
     clippy::disallowed_methods,

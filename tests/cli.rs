@@ -402,6 +402,231 @@ fn check_reads_what_the_file_names_and_tells_all_that_is_amiss() {
     );
 }
 
+const ISSUER: &str = "[push.auth]\nissuer = \"https://id.example\"\n";
+/// Thirty-two bytes.
+const TIGER: &str = "tigertigertigertigertigertigerti";
+
+/// A place whose tokens are made with a secret.
+fn place_with_secret() -> Place {
+    let keys = "algorithms = [\"HS256\"]\nkeys = { secret = { file = \"secret\" } }\n";
+    let place = Place::with(&format!("{ISSUER}{keys}"));
+    place.secret("secret", &format!("{TIGER}\n"), 0o600);
+    place
+}
+
+fn token(place: &Place, args: &[&str]) -> Ran {
+    let mut command = program();
+    ran(command
+        .args(["token", "--config", &place.config()])
+        .args(args))
+}
+
+/// Made for a user with these further arguments.
+fn created(place: &Place, args: &[&str]) -> String {
+    let ran = token(place, &[&["create", "--sub", "c-7"], args].concat());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let token = ran.out.strip_suffix('\n').unwrap();
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    token.to_owned()
+}
+
+#[test]
+fn a_token_that_was_created_is_believed() {
+    let place = place_with_secret();
+    let shown = token(&place, &["check", &created(&place, &[])]);
+    assert_eq!((shown.code, shown.err.as_str()), (0, ""));
+    for say in [
+        "user        c-7\n",
+        "grants      none",
+        "expires at  2",
+        "token id    ",
+    ] {
+        assert!(shown.out.contains(say), "{say}\n{}", shown.out);
+    }
+    let lists = [
+        "--grant",
+        r#"[{"saga_type":"refund"},{"saga_type":"ship"}]"#,
+        "--grant",
+        r#"{"saga_type":"create-order"}"#,
+        "--ttl",
+        "365d",
+    ];
+    let shown = token(&place, &["check", "--json", &created(&place, &lists)]);
+    assert_eq!((shown.code, shown.err.as_str()), (0, ""));
+    let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(shown["accepted"], true);
+    assert_eq!(shown["user"], "c-7");
+    assert_eq!(
+        shown["grants"],
+        serde_json::json!(["create-order", "refund", "ship"])
+    );
+    let every = created(&place, &["--grant", r#"{"saga_type":"*"}"#]);
+    let shown = token(&place, &["check", &every]);
+    assert!(shown.out.contains("every saga type"), "{}", shown.out);
+}
+
+#[test]
+fn a_token_is_read_from_standard_input() {
+    let place = place_with_secret();
+    fs::write(
+        place.path("token"),
+        format!("  {}\n\n", created(&place, &[])),
+    )
+    .unwrap();
+    let check = |name: &str| {
+        ran(program()
+            .args(["token", "check", "-", "--config", &place.config()])
+            .stdin(fs::File::open(place.path(name)).unwrap()))
+    };
+    let shown = check("token");
+    assert_eq!((shown.code, shown.err.as_str()), (0, ""));
+    assert!(shown.out.contains("c-7"), "{}", shown.out);
+    fs::write(place.path("much"), vec![0xff; 1 << 20]).unwrap();
+    let shown = check("much");
+    assert_eq!((shown.code, shown.out.as_str()), (77, ""));
+    assert!(shown.err.contains("more than 8 KiB"), "{}", shown.err);
+}
+
+#[test]
+fn a_token_that_is_refused_is_told_why_but_not_shown() {
+    let place = place_with_secret();
+    let good = created(&place, &[]);
+    let other = place_with_secret();
+    other.secret("secret", &TIGER.replace("ger", "GER"), 0o600);
+    let elsewhere = Place::with(
+        &fs::read_to_string(place.file())
+            .unwrap()
+            .replace("id.example", "id.test"),
+    );
+    elsewhere.secret("secret", TIGER, 0o600);
+    for (place, given, why) in [
+        (&place, "tiger", "not a signed JSON web token"),
+        (&other, good.as_str(), "its signature fits no key"),
+        (
+            &elsewhere,
+            &good,
+            "its `iss` is \"https://id.example\", not push.auth.issuer",
+        ),
+    ] {
+        let shown = token(place, &["check", given]);
+        assert_eq!((shown.code, shown.out.as_str()), (77, ""));
+        assert!(
+            shown.err.starts_with("error: the token is refused: ") && shown.err.contains(why),
+            "{}",
+            shown.err
+        );
+        assert!(!shown.err.contains(given), "{}", shown.err);
+        let shown = token(place, &["check", given, "--json"]);
+        assert_eq!((shown.code, shown.err.as_str()), (77, ""));
+        let said: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
+        assert_eq!(
+            (&said["accepted"], &said["expired"]),
+            (&false.into(), &false.into())
+        );
+        assert!(said["why"].as_str().unwrap().contains(why), "{said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_put_into_a_token_is_a_wrong_argument() {
+    let place = place_with_secret();
+    let many = format!("[{}]", [r#"{"saga_type":"a"}"#; 101].join(","));
+    let long = format!(r#"[{{"saga_type":"{}"}}]"#, "a".repeat(8192));
+    for (args, say) in [
+        (vec!["--grant", "create-order"], "this is not JSON"),
+        (vec!["--grant", r#""*""#], "number 1: a grant is an object"),
+        (vec!["--grant", r#"{"type":"*"}"#], "needs \"saga_type\""),
+        (
+            vec![
+                "--grant",
+                r#"[{"saga_type":"a"},{"saga_type":"b","states":[]}]"#,
+            ],
+            "number 2: a grant has no field but \"saga_type\"",
+        ),
+        (vec!["--grant", &many], "at most 100 grants"),
+        (vec!["--grant", &long], "more than 8 KiB"),
+        (vec!["--ttl", "0s"], "1s to 365d"),
+        (vec!["--ttl", "366d"], "1s to 365d"),
+        (vec!["--ttl", "1500ms"], "1s to 365d"),
+        (vec!["--ttl", "soon"], "this is not a duration"),
+        (vec!["--sub", ""], "a value is required"),
+    ] {
+        let of_somebody = if args.contains(&"--sub") {
+            vec!["create"]
+        } else {
+            vec!["create", "--sub", "c-7"]
+        };
+        let ran = token(&place, &[of_somebody, args].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{say}");
+        assert!(ran.err.contains(say), "{say}\n{}", ran.err);
+    }
+    assert_eq!(token(&place, &["create"]).code, 64);
+    assert_eq!(token(&place, &["check"]).code, 64);
+}
+
+#[test]
+fn without_the_keys_for_it_no_token_is_made_or_believed() {
+    let pem = Place::with(&format!("{ISSUER}keys = {{ pem = \"keys.pem\" }}\n"));
+    let jwks = "keys = { jwks_url = \"https://id.example/jwks.json\" }\n";
+    let jwks = Place::with(&format!("{ISSUER}{jwks}"));
+    let create: &[&str] = &["create", "--sub", "c-7"];
+    let check: &[&str] = &["check", "tiger"];
+    let short = place_with_secret();
+    short.secret("secret", "tiger\n", 0o600);
+    for (place, args, say) in [
+        (&Place::with(""), create, "has no [push]"),
+        (&Place::with(""), check, "has no [push]"),
+        (&pem, create, "only a secret makes tokens"),
+        (&pem, check, "push.auth.keys: cannot read"),
+        (&jwks, create, "only a secret makes tokens"),
+        (&jwks, check, "does not fetch key sets yet"),
+        (&short, create, "has 5 bytes and needs 32"),
+        (&short, check, "has 5 bytes and needs 32"),
+    ] {
+        let ran = token(place, args);
+        assert_eq!((ran.code, ran.out.as_str()), (78, ""), "{say}");
+        assert!(ran.err.contains(say), "{say}\n{}", ran.err);
+        assert!(!ran.err.contains("tiger"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn check_tells_of_keys_that_cannot_check_a_token() {
+    let said = |place: &Place| {
+        let ran = outboxd(&["check", "--config", &place.config()]);
+        assert!(!ran.err.contains("tiger"), "{}", ran.err);
+        (ran.code, ran.err)
+    };
+    let place = place_with_secret();
+    assert_eq!(said(&place), (0, String::new()));
+    let refused = |place: &Place, say: &str| {
+        let (code, err) = said(place);
+        assert_eq!(code, 78, "{say}");
+        assert!(
+            err.contains(&format!("error: push.auth.keys: {say}")),
+            "{err}"
+        );
+    };
+    place.secret("secret", "tiger\n", 0o600);
+    refused(&place, "the secret has 5 bytes and needs 32");
+    place.secret("secret", TIGER, 0o644);
+    refused(&place, "the secret file");
+    fs::remove_file(place.path("secret")).unwrap();
+    refused(&place, "cannot read the secret file");
+    let place = Place::with(&format!("{ISSUER}keys = {{ pem = \"keys.pem\" }}\n"));
+    refused(&place, "cannot read");
+    fs::write(place.path("keys.pem"), "tiger\n").unwrap();
+    refused(
+        &place,
+        &format!("{} holds no public key", place.path("keys.pem").display()),
+    );
+    // The key of RFC 8037, appendix A.2.
+    let key = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n");
+    fs::write(place.path("keys.pem"), pem).unwrap();
+    assert_eq!(said(&place), (0, String::new()));
+}
+
 #[test]
 fn the_file_that_is_shipped_is_good() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/outboxd.toml");

@@ -14,7 +14,7 @@ pub use http::HttpListener;
 
 use crate::logic::health::{Health, Stuck};
 use crate::logic::readiness::Readiness;
-use crate::logic::status::{Phase, SourceStatus};
+use crate::logic::status::{Phase, PushStatus, SourceStatus};
 use crate::metrics::Metrics;
 
 /// What the operators' side can see of the daemon.
@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 pub struct View {
     instance: String,
     sources: Vec<watch::Receiver<SourceStatus>>,
+    push: Option<watch::Receiver<PushStatus>>,
     draining: CancellationToken,
     metrics: Metrics,
     health: Health,
@@ -29,10 +30,11 @@ pub struct View {
 }
 
 impl View {
-    /// Of a daemon with these sources; `draining` is cancelled when it begins to end.
+    /// Of a daemon with these sources, and clients if `push` runs; `draining` is cancelled when it begins to end.
     pub fn new(
         instance: &str,
         sources: Vec<watch::Receiver<SourceStatus>>,
+        push: Option<watch::Receiver<PushStatus>>,
         draining: CancellationToken,
         metrics: Metrics,
         health: Health,
@@ -40,6 +42,7 @@ impl View {
         Self {
             instance: instance.to_owned(),
             sources,
+            push,
             draining,
             metrics,
             health,
@@ -75,7 +78,8 @@ impl View {
             .readiness
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut away = readiness.away(sources.iter());
+        let push = self.push.as_ref().map(|push| push.borrow().clone());
+        let mut away = readiness.away(sources.iter(), push.as_ref());
         if self.draining.is_cancelled() {
             away.push("draining".to_owned());
         }
@@ -100,8 +104,13 @@ impl View {
         } else {
             ""
         };
+        let clients = match self.push.as_ref().map(|push| push.borrow().is_ready) {
+            None => "",
+            Some(true) => "; serves clients",
+            Some(false) => "; does not serve clients yet",
+        };
         format!(
-            "{draining}leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events"
+            "{draining}leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events{clients}"
         )
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{Exit, Failure, connect, load};
+use crate::auth::Verifier;
 use crate::config::push::Keys;
 use crate::config::{Config, Property, Secret};
 
@@ -102,9 +103,11 @@ fn findings(config: &Config) -> Vec<String> {
             findings.extend(secret("push.tls.key", &tls.key));
         }
         findings.extend(match &push.auth.keys {
+            // Nothing that is a file.
             Keys::Jwks(_) => None,
-            Keys::Pem(path) => readable("push.auth.keys", path),
-            Keys::Secret(reference) => secret("push.auth.keys", reference),
+            Keys::Pem(_) | Keys::Secret(_) => Verifier::new(&push.auth)
+                .err()
+                .map(|error| error.to_string()),
         });
     }
     findings

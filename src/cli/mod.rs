@@ -18,9 +18,11 @@ pub mod config;
 pub mod connect;
 pub mod dead_letters;
 pub mod run;
+pub mod saga;
 pub mod sql;
 pub mod status;
 mod table;
+pub mod token;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +143,10 @@ enum Command {
     Status(status::Args),
     /// See the events that Kafka did not take.
     DeadLetters(dead_letters::Args),
+    /// See sagas as the log tells of them.
+    Saga(saga::Args),
+    /// Make a token for development, or learn why one is refused.
+    Token(token::Args),
     /// See the configuration as outboxd understands it.
     Config(config::Args),
 }
@@ -163,6 +169,8 @@ impl Cli {
             Command::Sql(args) => sql::execute(file, args).await,
             Command::Status(args) => status::execute(file, args).await,
             Command::DeadLetters(args) => dead_letters::execute(file, args).await,
+            Command::Saga(args) => saga::execute(file, args).await,
+            Command::Token(args) => token::execute(file, args),
             Command::Config(args) => config::execute(file, &args),
         }
     }
@@ -192,22 +200,29 @@ impl From<OutboxError> for Failure {
 
 impl From<RelayError> for Failure {
     fn from(error: RelayError) -> Self {
-        let exit = match &error {
-            RelayError::Outbox(error) => return error.clone().into(),
-            RelayError::Kafka(KafkaError::Denied { .. }) => Exit::Privilege,
-            RelayError::Kafka(KafkaError::OwnTopic { .. })
-            | RelayError::Halt(_)
+        let exit = match error {
+            RelayError::Outbox(error) => return error.into(),
+            RelayError::Kafka(error) => return error.into(),
+            RelayError::Halt(_)
             | RelayError::OtherSource { .. }
             | RelayError::OtherDatabase { .. }
             | RelayError::DeadLetterLimit { .. } => Exit::Shape,
-            RelayError::Kafka(KafkaError::Setting(_)) => Exit::Config,
-            RelayError::Kafka(
-                KafkaError::Unreachable { .. }
-                | KafkaError::Fenced(_)
-                | KafkaError::LeaseExpired
-                | KafkaError::Failed { .. },
-            )
-            | RelayError::Replace(_) => Exit::Unreachable,
+            RelayError::Replace(_) => Exit::Unreachable,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<KafkaError> for Failure {
+    fn from(error: KafkaError) -> Self {
+        let exit = match &error {
+            KafkaError::Denied { .. } => Exit::Privilege,
+            KafkaError::OwnTopic { .. } => Exit::Shape,
+            KafkaError::Setting(_) => Exit::Config,
+            KafkaError::Unreachable { .. }
+            | KafkaError::Fenced(_)
+            | KafkaError::LeaseExpired
+            | KafkaError::Failed { .. } => Exit::Unreachable,
         };
         Self::new(exit, error)
     }

@@ -30,7 +30,9 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
         Half::Push => app::Half::Push,
     });
     app::run(config, only).await.map_err(|error| match error {
-        AppError::Listen { .. } | AppError::Kafka(_) => Failure::new(Exit::Config, error),
+        AppError::Listen { .. } | AppError::Kafka(_) | AppError::Push(_) => {
+            Failure::new(Exit::Config, error)
+        }
         AppError::Host { .. } | AppError::Metrics(_) | AppError::Failed => {
             Failure::new(Exit::Bug, error)
         }

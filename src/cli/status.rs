@@ -78,7 +78,7 @@ fn row(source: &SourceStatus, now_seconds: f64) -> Vec<String> {
     let error = source
         .last_error
         .as_ref()
-        .map(|(at, error)| format!("{} ago: {error}", age(now_seconds - at)));
+        .map(|(at, error)| format!("{} ago: {error}", table::age(now_seconds - at)));
     // Only a leader counts. From anybody else a zero means unknown; what one counted last is still worth a look.
     let leads = source.phase == Phase::Leading;
     let counted = |known: bool, text: String| if leads || known { text } else { "-".to_owned() };
@@ -86,23 +86,13 @@ fn row(source: &SourceStatus, now_seconds: f64) -> Vec<String> {
         source.source.clone(),
         word(serde_json::json!(source.phase)),
         source.leader.clone().unwrap_or_else(|| "-".to_owned()),
-        counted(source.oldest_unpublished_at.is_some(), age(lag)),
+        counted(source.oldest_unpublished_at.is_some(), table::age(lag)),
         counted(source.backlog_events > 0, source.backlog_events.to_string()),
         counted(false, format!("{:.1}", source.events_per_second)),
         counted(source.dead_letters > 0, source.dead_letters.to_string()),
         word(serde_json::json!(source.circuit)),
         error.unwrap_or_else(|| "-".to_owned()),
     ]
-}
-
-/// `0.3 s`, `42 s`, `7 min`, `3 h`.
-fn age(seconds: f64) -> String {
-    match seconds {
-        s if s < 10.0 => format!("{s:.1} s"),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.0} h", s / 3600.0),
-    }
 }
 
 #[cfg(test)]
@@ -167,13 +157,5 @@ mod tests {
         );
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.ends_with("…\n"), "{text}");
-    }
-
-    #[test]
-    fn ages_are_short() {
-        assert_eq!(
-            [0.25, 59.0, 600.0, 86400.0].map(age),
-            ["0.2 s", "59 s", "10 min", "24 h"]
-        );
     }
 }

@@ -73,6 +73,16 @@ fn cut(cell: &str, width: usize) -> String {
     text
 }
 
+/// `0.3 s`, `42 s`, `7 min`, `3 h`.
+pub(super) fn age(seconds: f64) -> String {
+    match seconds {
+        s if s < 10.0 => format!("{s:.1} s"),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.0} h", s / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +147,13 @@ mod tests {
     fn nothing_in_a_cell_steers_the_terminal() {
         let text = render(&["A"], rows(&[["a\u{1b}[2Jb\nc\rd\u{202e}e\u{9b}f"]]));
         assert_eq!(text, "A\na [2Jb c d e f\n");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!(
+            [0.25, 59.0, 600.0, 86400.0].map(age),
+            ["0.2 s", "59 s", "10 min", "24 h"]
+        );
     }
 }

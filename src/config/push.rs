@@ -120,6 +120,12 @@ impl Algorithm {
             .map_or("", |(name, _)| name)
     }
 
+    /// The one of this name, exactly as it is written in a token's header.
+    pub fn named(name: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(other, _)| *other == name);
+        found.map(|(_, algorithm)| *algorithm)
+    }
+
     /// Whether one secret both signs and checks.
     pub fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
@@ -132,8 +138,7 @@ impl Algorithm {
                 "name the algorithms that your issuer signs with",
             ));
         }
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found.map(|(_, algorithm)| *algorithm).ok_or_else(|| {
+        Self::named(text).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|(name, _)| *name).collect();
             Fault::new(
                 "this algorithm is not supported",

@@ -84,6 +84,11 @@ impl Clients {
         &self.kafka.prefix
     }
 
+    /// Name of the topic that tells of sagas.
+    pub fn saga_topic(&self) -> String {
+        format!("{}.sagas", self.kafka.prefix)
+    }
+
     /// Whether missing topics of events are created.
     pub fn creates_topics(&self) -> bool {
         self.kafka.create_topics
@@ -122,6 +127,11 @@ impl Clients {
 
     /// A consumer of single partitions, in no group.
     pub(super) fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
+        self.create(&self.reader(isolation)?, Quiet)
+    }
+
+    /// How such a consumer is configured.
+    pub(super) fn reader(&self, isolation: &str) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base("reader")?;
         config
             // Needed by the library for `assign`, used by nothing.
@@ -132,7 +142,7 @@ impl Clients {
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "20")
             .set("isolation.level", isolation);
-        self.create(&config, Quiet)
+        Ok(config)
     }
 
     pub(super) fn create<C, T>(&self, config: &ClientConfig, context: C) -> Result<T, KafkaError>

@@ -30,7 +30,7 @@ async fn look(clients: &Clients, sources: &[String]) -> Result<Vec<Finding>, Kaf
     let checkpoints = sources
         .iter()
         .map(|source| format!("{prefix}.checkpoints.{source}"));
-    let own: Vec<String> = std::iter::once(format!("{prefix}.sagas"))
+    let own: Vec<String> = std::iter::once(clients.saga_topic())
         .chain(checkpoints)
         .collect();
     let states = topics

@@ -1,4 +1,4 @@
-//! Kafka: the only module that names rdkafka. Publishes, reads checkpoints back, knows topics; never decides what is sent.
+//! Kafka: the only module that names rdkafka. Publishes, reads checkpoints back and sagas on, knows topics; never decides what is sent.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "rdkafka's codes are two hundred and grow; whatever is not named is a doubt, and a doubt retires the producer"
@@ -8,10 +8,12 @@ mod client;
 mod doctor;
 mod log;
 mod publisher;
+mod saga_log;
 mod topics;
 
 pub use client::{Clients, KafkaError};
 pub use doctor::examine;
 pub use log::{CheckpointLog, LogRecord};
 pub use publisher::{Committed, Outcome, Pending, Publisher, Transaction};
+pub use saga_log::{Fed, SagaLog, SagaLogError, SagaLogRecord};
 pub use topics::{CreatedTopic, Topics};

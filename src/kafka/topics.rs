@@ -160,6 +160,43 @@ impl Topics {
         self.await_usable(topic.name).await
     }
 
+    /// Makes the topic that tells of sagas unless it is there; for its writers and its readers alike.
+    pub async fn ensure_sagas(&self) -> Result<(), KafkaError> {
+        self.ensure(&CreatedTopic {
+            name: &self.clients.saga_topic(),
+            partitions: 12,
+            config: &[
+                ("message.timestamp.type", "LogAppendTime"),
+                ("retention.ms", "2592000000"),
+            ],
+        })
+        .await
+    }
+
+    /// How many partitions a topic has at this moment, past all memory; `None`: it is not there.
+    pub(super) async fn count(&self, name: &str) -> Result<Option<i32>, KafkaError> {
+        let found = self.metadata(name).await?;
+        match found.state {
+            TopicState::Usable => Ok(Some(found.partitions)),
+            TopicState::Missing => Ok(None),
+            TopicState::Denied => Err(KafkaError::OwnTopic {
+                topic: name.to_owned(),
+                why: "may not be seen: grant Describe, Read and Write on it".to_owned(),
+            }),
+        }
+    }
+
+    /// What the cluster calls itself, the same for as long as it lives.
+    pub(super) async fn cluster_id(&self) -> Result<String, KafkaError> {
+        let admin = Arc::clone(&self.admin);
+        let asked = attached_blocking(move || admin.inner().fetch_cluster_id(REQUEST));
+        let found = asked.await.ok().flatten();
+        found.ok_or_else(|| KafkaError::Unreachable {
+            servers: self.clients.servers().to_owned(),
+            why: "it does not say which cluster it is".to_owned(),
+        })
+    }
+
     async fn create(&self, new: &NewTopic<'_>) -> Result<(), String> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
         let results = self.admin.create_topics([new], &options).await;

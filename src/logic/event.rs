@@ -1,8 +1,8 @@
 //! One row of an outbox table, as a service wrote it. Never changed on its way; [`record`](super::record) gives it Kafka's form.
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use time::format_description::well_known::{Iso8601, Rfc3339};
 use uuid::Uuid;
 
 /// A row of `outbox.event`, or of `outbox.dead_letter` when it is sent after all.
@@ -114,6 +114,19 @@ impl Timestamp {
         micros / 1e6
     }
 
+    /// Reads RFC 3339; what is finer than a microsecond is cut.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let micros = moment.unix_timestamp_nanos().div_euclid(1000);
+        i64::try_from(micros).ok().map(Self)
+    }
+
+    /// Time from `earlier` to this; nothing, where clocks disagree on which was first.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
     /// RFC 3339 in UTC with six decimals; `None` outside the years 1970 to 9999.
     pub fn to_rfc3339(self) -> Option<String> {
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).ok()?;
@@ -141,6 +154,17 @@ mod tests {
             Timestamp(253_402_300_799_999_999).to_rfc3339().unwrap(),
             "9999-12-31T23:59:59.999999Z"
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for micros in [0, 1_795_255_200_123_456, 253_402_300_799_999_999] {
+            let text = Timestamp(micros).to_rfc3339().unwrap();
+            assert_eq!(Timestamp::from_rfc3339(&text), Some(Timestamp(micros)));
+        }
+        let elsewhere = Timestamp::from_rfc3339("1970-01-01T01:00:00+01:00");
+        assert_eq!(elsewhere, Some(Timestamp(0)));
+        assert_eq!(Timestamp::from_rfc3339("yesterday"), None);
     }
 
     #[test]

@@ -27,6 +27,15 @@ pub struct SourceStatus {
     pub last_error: Option<(f64, String)>,
 }
 
+/// How the client-facing half is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushStatus {
+    /// Whether the saga topic has been read up to now and clients are served.
+    pub is_ready: bool,
+    /// Why not.
+    pub last_error: Option<String>,
+}
+
 /// What a daemon does with a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

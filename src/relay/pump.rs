@@ -109,7 +109,7 @@ impl<'a> Pump<'a> {
         let dead_letters = session.dead_letters().await?.total();
         let keys_too = relay.source.on_refused == OnRefused::BlockKey;
         let blocked = session.blocked(keys_too).await?;
-        let saga_topic = relay.saga_topic();
+        let saga_topic = relay.shared.clients.saga_topic();
         let saga_partitions = relay.shared.topics.partitions(&saga_topic).await?;
         let at = Instant::now();
         if !doorbell {

@@ -92,10 +92,6 @@ impl Relay {
         checkpoint_topic(&self.shared.clients, &self.source.name)
     }
 
-    pub(super) fn saga_topic(&self) -> String {
-        format!("{}.sagas", self.shared.clients.prefix())
-    }
-
     async fn ensure_topics(&self, checkpoints: &str) -> Result<(), RelayError> {
         let topics = &self.shared.topics;
         let retention = [
@@ -109,15 +105,7 @@ impl Relay {
             config: &retention,
         };
         topics.ensure(&checkpoints).await?;
-        let sagas = CreatedTopic {
-            name: &self.saga_topic(),
-            partitions: 12,
-            config: &[
-                ("message.timestamp.type", "LogAppendTime"),
-                ("retention.ms", "2592000000"),
-            ],
-        };
-        Ok(topics.ensure(&sagas).await?)
+        Ok(topics.ensure_sagas().await?)
     }
 }
 

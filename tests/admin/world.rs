@@ -45,6 +45,7 @@ impl World {
             view: View::new(
                 "here:9464",
                 seen,
+                None,
                 draining.clone(),
                 metrics(),
                 health.clone(),

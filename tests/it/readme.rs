@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use crate::support::daemon::Daemon;
+use crate::support::process::Port;
 use crate::support::{kafka, postgres, unique};
 use crate::world::{OUTBOXD, kafka_block};
 
@@ -51,7 +52,7 @@ fn a_newcomer_gets_as_far_as_the_readme_says() {
         .unwrap();
     postgres.execute("postgres", &local(&roles));
 
-    let toml = blocks("toml").concat();
+    let toml = blocks("toml").join("\n\n");
     let ours = toml.replace("127.0.0.1:9092", &kafka.bootstrap());
     assert!(ours.starts_with("[kafka]\n"), "{ours}");
     let ours = kafka_block(kafka, &prefix) + &local(ours.split_once("\n\n").unwrap().1);
@@ -78,7 +79,13 @@ fn a_newcomer_gets_as_far_as_the_readme_says() {
         .find(|block| block.starts_with("insert"))
         .unwrap();
     postgres.execute(&database, &insert);
-    let daemon = Daemon::start(OUTBOXD, &ours);
+    let port = Port::claim();
+    let ours = ours.replace("127.0.0.1:8080", &format!("127.0.0.1:{}", port.number()));
+    let secret = "a secret of thirty-two bytes or more";
+    let daemon = Daemon::builder(OUTBOXD, &ours)
+        .file("push.secret", secret)
+        .start();
+    daemon.wait_ready();
     daemon.wait_metrics("the event to be refused or published", |metrics| {
         metrics.sum("outboxd_events_published_total") + metrics.sum("outboxd_refused_total") >= 1.0
     });
@@ -94,7 +101,7 @@ fn a_newcomer_gets_as_far_as_the_readme_says() {
         assert!(output.status.success(), "{command}: {output:?}");
         ran += 1;
     }
-    assert_eq!(ran, 3, "{commands:?}");
+    assert_eq!(ran, 5, "{commands:?}");
 }
 
 /// Runs `outboxd …` with another configuration file.

@@ -1,8 +1,9 @@
 //! The real daemon as a child process with a configuration of its own. Never asks it for anything that a user could not.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -140,11 +141,12 @@ impl Daemon {
         self.write("outboxd.toml", &(config.to_owned() + &admin));
     }
 
-    /// Writes a file beside the configuration.
+    /// Writes a file beside the configuration, which nobody else may read: it may be a secret.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let file = self.directory().join(path);
         fs::create_dir_all(file.parent().expect("below the directory")).expect("it is writable");
-        fs::write(file, text).expect("it is writable");
+        fs::write(&file, text).expect("it is writable");
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
     }
 
     /// Starts it again with the same configuration, after it has ended.

@@ -1,0 +1,524 @@
+//! The frames of `outboxd.push.v1`, byte for byte as the contract says. Never decides who gets one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::logic::event::Timestamp;
+use crate::logic::saga::record::StepStatus;
+use crate::logic::saga::{Change, Outcome, Saga, SagaKey};
+
+/// A frame to one or many clients: JSON on one line, encoded once.
+#[derive(Debug)]
+pub struct Frame {
+    kind: &'static str,
+    /// Of a snapshot or a change.
+    version: Option<i64>,
+    text: Bytes,
+    /// Of a change: when it happened, until somebody asks for it.
+    happened: Option<Timestamp>,
+    written: AtomicBool,
+}
+
+impl Frame {
+    fn new(
+        kind: &'static str,
+        version: Option<i64>,
+        happened: Option<Timestamp>,
+        text: String,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            version,
+            text: text.into(),
+            happened,
+            written: AtomicBool::new(false),
+        })
+    }
+
+    /// A frame of any text, for tests of what only carries frames.
+    #[cfg(test)]
+    pub fn of(text: &str) -> Arc<Self> {
+        Self::new("change", None, None, text.to_owned())
+    }
+
+    /// Its `type`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The version of its saga, if it is a snapshot or a change.
+    pub fn version(&self) -> Option<i64> {
+        self.version
+    }
+
+    /// Its JSON.
+    pub fn text(&self) -> &str {
+        // It was made of a String.
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// The same, shared.
+    pub fn bytes(&self) -> Bytes {
+        self.text.clone()
+    }
+
+    /// When the change happened that is written for the first time now; none ever after.
+    pub fn first_write(&self) -> Option<Timestamp> {
+        let happened = self.happened?;
+        (!self.written.swap(true, Ordering::Relaxed)).then_some(happened)
+    }
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// Shows a token.
+    Auth {
+        /// Comes back in the answer.
+        id: Option<u64>,
+        /// A JWT.
+        token: String,
+    },
+    /// Wants to see a saga, or all of a type.
+    Subscribe {
+        /// Comes back in the answer.
+        id: Option<u64>,
+        /// The type.
+        saga_type: String,
+        /// The saga; none: the whole type.
+        saga_id: Option<String>,
+        /// What the version is of.
+        epoch: Option<String>,
+        /// What the client has.
+        version: Option<i64>,
+    },
+    /// Has seen enough.
+    Unsubscribe {
+        /// Comes back in the answer.
+        id: Option<u64>,
+        /// The type.
+        saga_type: String,
+        /// The saga; none: the whole type.
+        saga_id: Option<String>,
+    },
+}
+
+impl Request {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// The line's `id`, if it has one, for the answer that it is no request.
+    pub fn read(line: &str) -> Result<Self, Option<u64>> {
+        #[derive(Deserialize)]
+        struct Id {
+            id: Option<u64>,
+        }
+        serde_json::from_str(line)
+            .map_err(|_| serde_json::from_str(line).ok().and_then(|Id { id }| id))
+    }
+}
+
+/// How a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The changes after the client's version follow.
+    Resumed,
+    /// A snapshot follows.
+    Snapshot,
+    /// Unknown; a snapshot will come.
+    Waiting,
+    /// Of a whole type: all snapshots are in.
+    Live,
+}
+
+/// A frame of the server that belongs to one connection.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply<'a> {
+    /// A token was taken.
+    Ready {
+        /// The request's; none when the handshake carried the token.
+        id: Option<u64>,
+        /// What versions are of.
+        epoch: &'a str,
+        /// When the token expires.
+        expires_at: String,
+        /// When to show a new one.
+        refresh_in_s: u64,
+        /// Something comes at least so often.
+        heartbeat_s: u64,
+    },
+    /// A subscription begins.
+    Subscribed {
+        /// The request's.
+        id: Option<u64>,
+        /// How.
+        mode: Mode,
+    },
+    /// A subscription has ended.
+    Unsubscribed {
+        /// The request's.
+        id: Option<u64>,
+    },
+    /// Nothing else was to be said.
+    Heartbeat,
+    /// The token is about to expire.
+    Expiring {
+        /// So soon.
+        in_s: u64,
+    },
+    /// Something was not done, or is not done any more.
+    Error {
+        /// The request's, if there was one.
+        id: Option<u64>,
+        /// A word for programs.
+        code: ErrorCode,
+        /// A sentence for people.
+        message: &'a str,
+        /// Whether the same request may work later.
+        retry: bool,
+        /// The subscription that ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        saga_type: Option<&'a str>,
+        /// The subscription that ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        saga_id: Option<&'a str>,
+    },
+    /// The last frame.
+    Bye {
+        /// The close code that follows.
+        code: u16,
+        /// Its word.
+        reason: &'a str,
+        /// A reconnect should wait for a random time within; none: do not come back.
+        retry_after_ms: Option<[u64; 2]>,
+    },
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not a request.
+    BadRequest,
+    /// No right to it.
+    Forbidden,
+    /// The connection has as many as it may.
+    TooManySubscriptions,
+}
+
+impl Reply<'_> {
+    /// Its line.
+    pub fn frame(&self) -> Arc<Frame> {
+        let kind = match self {
+            Self::Ready { .. } => "ready",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Heartbeat => "heartbeat",
+            Self::Expiring { .. } => "expiring",
+            Self::Error { .. } => "error",
+            Self::Bye { .. } => "bye",
+        };
+        Frame::new(kind, None, None, line(self))
+    }
+}
+
+fn line(frame: &impl Serialize) -> String {
+    // Strings and numbers only: this cannot fail.
+    serde_json::to_string(frame).unwrap_or_default()
+}
+
+fn rfc3339(at: Timestamp) -> String {
+    at.to_rfc3339().unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Snapshot<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+    saga_type: &'a str,
+    saga_id: &'a str,
+    version: i64,
+    state: Option<&'a str>,
+    outcome: Option<Outcome>,
+    started_at: String,
+    at: String,
+    steps: Vec<SnapshotStep<'a>>,
+    /// Nothing is known of time limits without definitions.
+    stuck_since: Option<String>,
+    anomalies: Vec<SnapshotAnomaly>,
+    partial: bool,
+}
+
+#[derive(Serialize)]
+struct SnapshotStep<'a> {
+    step: &'a str,
+    status: StepStatus,
+    at: String,
+}
+
+#[derive(Serialize)]
+struct SnapshotAnomaly {
+    kind: crate::logic::saga::AnomalyKind,
+    at: String,
+    event_id: String,
+}
+
+/// A saga's state, for a subscriber.
+pub fn snapshot(key: &SagaKey, saga: &Saga) -> Arc<Frame> {
+    let text = snapshot_text(key, saga, None);
+    Frame::new("snapshot", Some(saga.version), None, text)
+}
+
+/// The same for an answer over HTTP, with the epoch, which a subscriber has been told before.
+pub fn snapshot_text(key: &SagaKey, saga: &Saga, epoch: Option<&str>) -> String {
+    let step = |step: &crate::logic::saga::StepState| -> String { rfc3339(step.at) };
+    line(&Snapshot {
+        r#type: "snapshot",
+        epoch,
+        saga_type: &key.saga_type,
+        saga_id: &key.saga_id,
+        version: saga.version,
+        state: saga.state.as_deref(),
+        outcome: saga.outcome,
+        started_at: rfc3339(saga.started_at),
+        at: rfc3339(saga.at),
+        steps: saga
+            .steps()
+            .iter()
+            .map(|state| SnapshotStep {
+                step: &state.step,
+                status: state.status,
+                at: step(state),
+            })
+            .collect(),
+        stuck_since: None,
+        anomalies: saga
+            .anomalies()
+            .map(|anomaly| SnapshotAnomaly {
+                kind: anomaly.kind,
+                at: rfc3339(anomaly.at),
+                event_id: anomaly.event_id.to_string(),
+            })
+            .collect(),
+        partial: saga.partial,
+    })
+}
+
+#[derive(Serialize)]
+struct ChangeFrame<'a> {
+    r#type: &'static str,
+    saga_type: &'a str,
+    saga_id: &'a str,
+    version: i64,
+    previous: Option<i64>,
+    #[serde(flatten)]
+    state: Option<StateFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<StepStatus>,
+    event_type: &'a str,
+    event_id: String,
+    at: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    after_end: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anomaly: Option<crate::logic::saga::AnomalyKind>,
+}
+
+#[derive(Serialize)]
+struct StateFields<'a> {
+    state: &'a str,
+    previous_state: Option<&'a str>,
+}
+
+/// What one record changed, the same for every subscriber.
+pub fn change(key: &SagaKey, change: &Change) -> Arc<Frame> {
+    let text = line(&ChangeFrame {
+        r#type: "change",
+        saga_type: &key.saga_type,
+        saga_id: &key.saga_id,
+        version: change.version,
+        previous: change.previous,
+        state: change.state.as_ref().map(|(state, before)| StateFields {
+            state,
+            previous_state: before.as_deref(),
+        }),
+        outcome: change.outcome,
+        step: change.step.as_ref().map(|(step, _)| &**step),
+        status: change.step.as_ref().and_then(|(_, status)| *status),
+        event_type: &change.event_type,
+        event_id: change.event_id.to_string(),
+        at: rfc3339(change.at),
+        after_end: change.after_end,
+        anomaly: change.anomaly,
+    });
+    Frame::new("change", Some(change.version), Some(change.at), text)
+}
+
+/// A subscription has lost its right.
+pub fn lost(saga_type: &str, saga_id: Option<&str>) -> Arc<Frame> {
+    Reply::Error {
+        id: None,
+        code: ErrorCode::Forbidden,
+        message: "the new token has no right to this subscription any more",
+        retry: false,
+        saga_type: Some(saga_type),
+        saga_id,
+    }
+    .frame()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::logic::saga::Report;
+
+    fn report(event: u128) -> Report {
+        Report {
+            saga_type: "create-order".into(),
+            saga_id: "o-42".into(),
+            user: None,
+            state: None,
+            outcome: None,
+            step: None,
+            status: None,
+            event_type: "OrderCreated".into(),
+            event_id: Uuid::from_u128(event),
+            source: "orders".into(),
+            at: Timestamp(1_795_255_200_000_000),
+        }
+    }
+
+    #[test]
+    fn snapshot_and_changes_are_as_the_contract_writes_them() {
+        let key = SagaKey::new("create-order", "o-42");
+        let pending = Report {
+            state: Some("APPROVAL_PENDING".into()),
+            ..report(1)
+        };
+        let (mut saga, begun) = Saga::begin(pending, 8090, true);
+        let ticket = Report {
+            step: Some("create-ticket".into()),
+            status: Some(StepStatus::Done),
+            event_type: "TicketCreated".into(),
+            source: "kitchen".into(),
+            ..report(2)
+        };
+        let ticket = saga.apply(ticket, 8101).unwrap();
+        assert_eq!(
+            snapshot(&key, &saga).text(),
+            r#"{"type":"snapshot","saga_type":"create-order","saga_id":"o-42","version":8101,"state":"APPROVAL_PENDING","outcome":null,"started_at":"2026-11-21T10:00:00.000000Z","at":"2026-11-21T10:00:00.000000Z","steps":[{"step":"create-ticket","status":"done","at":"2026-11-21T10:00:00.000000Z"}],"stuck_since":null,"anomalies":[],"partial":false}"#
+        );
+        let approved = Report {
+            state: Some("APPROVED".into()),
+            outcome: Some(Outcome::Completed),
+            event_type: "OrderApproved".into(),
+            ..report(3)
+        };
+        let approved = saga.apply(approved, 8123).unwrap();
+        assert_eq!(
+            change(&key, &begun).text(),
+            r#"{"type":"change","saga_type":"create-order","saga_id":"o-42","version":8090,"previous":null,"state":"APPROVAL_PENDING","previous_state":null,"event_type":"OrderCreated","event_id":"00000000-0000-0000-0000-000000000001","at":"2026-11-21T10:00:00.000000Z"}"#
+        );
+        assert_eq!(
+            change(&key, &ticket).text(),
+            r#"{"type":"change","saga_type":"create-order","saga_id":"o-42","version":8101,"previous":8090,"step":"create-ticket","status":"done","event_type":"TicketCreated","event_id":"00000000-0000-0000-0000-000000000002","at":"2026-11-21T10:00:00.000000Z"}"#
+        );
+        assert_eq!(
+            change(&key, &approved).text(),
+            r#"{"type":"change","saga_type":"create-order","saga_id":"o-42","version":8123,"previous":8101,"state":"APPROVED","previous_state":"APPROVAL_PENDING","outcome":"completed","event_type":"OrderApproved","event_id":"00000000-0000-0000-0000-000000000003","at":"2026-11-21T10:00:00.000000Z"}"#
+        );
+    }
+
+    #[test]
+    fn replies_are_as_the_contract_writes_them() {
+        let shown = |reply: &Reply<'_>| reply.frame().text().to_owned();
+        let ready = Reply::Ready {
+            id: Some(1),
+            epoch: "7f3a",
+            expires_at: "…Z".into(),
+            refresh_in_s: 210,
+            heartbeat_s: 25,
+        };
+        assert_eq!(
+            shown(&ready),
+            r#"{"type":"ready","id":1,"epoch":"7f3a","expires_at":"…Z","refresh_in_s":210,"heartbeat_s":25}"#
+        );
+        let subscribed = Reply::Subscribed {
+            id: Some(2),
+            mode: Mode::Resumed,
+        };
+        assert_eq!(
+            shown(&subscribed),
+            r#"{"type":"subscribed","id":2,"mode":"resumed"}"#
+        );
+        assert_eq!(shown(&Reply::Heartbeat), r#"{"type":"heartbeat"}"#);
+        let bye = Reply::Bye {
+            code: 4001,
+            reason: "shutdown",
+            retry_after_ms: Some([0, 15000]),
+        };
+        assert_eq!(
+            shown(&bye),
+            r#"{"type":"bye","code":4001,"reason":"shutdown","retry_after_ms":[0,15000]}"#
+        );
+        let error = Reply::Error {
+            id: Some(2),
+            code: ErrorCode::Forbidden,
+            message: "…",
+            retry: false,
+            saga_type: None,
+            saga_id: None,
+        };
+        assert_eq!(
+            shown(&error),
+            r#"{"type":"error","id":2,"code":"forbidden","message":"…","retry":false}"#
+        );
+    }
+
+    #[test]
+    fn requests_are_read_and_anything_else_keeps_its_id() {
+        let subscribe = r#"{"type":"subscribe","id":2,"saga_type":"t","saga_id":"o","epoch":"e","version":8,"later":[1]}"#;
+        assert!(matches!(
+            Request::read(subscribe),
+            Ok(Request::Subscribe {
+                id: Some(2),
+                version: Some(8),
+                ..
+            })
+        ));
+        assert_eq!(Request::read(r#"{"type":"dance","id":7}"#), Err(Some(7)));
+        assert_eq!(Request::read(r#"{"type":"auth","id":7}"#), Err(Some(7)));
+        for broken in [
+            "",
+            "[]",
+            "null",
+            "{",
+            r#"{"type":"auth","id":"x","token":"t"}"#,
+        ] {
+            assert_eq!(Request::read(broken), Err(None), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_timed_once() {
+        let key = SagaKey::new("t", "o");
+        let (_, begun) = Saga::begin(report(1), 1, true);
+        let frame = change(&key, &begun);
+        assert_eq!(frame.first_write(), Some(begun.at));
+        assert_eq!(frame.first_write(), None);
+        assert_eq!(Frame::of("{}").first_write(), None);
+    }
+}

@@ -1,0 +1,308 @@
+//! One partition of the saga topic as clients see it: its sagas, their recent changes, and who watches what.
+//!
+//! Applying a record and answering a subscriber are calls of one object, so that a snapshot and the
+//! changes after it have no gap between them by construction. Never waits for a client: what does
+//! not fit a client's queue is left out, and a snapshot takes its place when there is room.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::frames::{self, Frame};
+use super::ring::Ring;
+use super::stalest::Stalest;
+use crate::logic::rights::Rights;
+use crate::logic::saga::{Change, Record, Report, Saga, SagaKey, Unreadable};
+
+mod look;
+mod sessions;
+mod walk;
+
+pub use look::{Filter, Listed};
+use walk::TypeWatcher;
+
+/// Where a session's frames go.
+pub trait Sink: Clone {
+    /// Takes a frame, unless the queue is full.
+    fn offer(&self, frame: &Arc<Frame>) -> bool;
+    /// Takes the answer to a request, which is bounded by the number of requests.
+    fn answer(&self, frame: Arc<Frame>);
+    /// Something was left out: wants [`Partition::drained`] of `partition` when there is room.
+    fn behind(&self, partition: i32);
+}
+
+/// Names a session; never used twice in a process.
+pub type SessionId = u64;
+
+/// How long sagas are kept, by the log's time.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// Without a change and unfinished.
+    pub history: Duration,
+    /// And finished.
+    pub finished: Duration,
+}
+
+/// The state of one partition, for sessions with sinks of type `S`.
+#[derive(Debug)]
+pub struct Partition<S> {
+    number: i32,
+    keep: Keep,
+    /// No record before the first one read can have been missed.
+    whole: bool,
+    /// The log's time: the latest record's.
+    log_ms: i64,
+    sagas: HashMap<Arc<str>, BTreeMap<Arc<str>, Kept>>,
+    stalest: Stalest,
+    ring: Ring,
+    watchers: HashMap<SagaKey, Vec<Watcher<S>>>,
+    type_watchers: HashMap<Arc<str>, Vec<TypeWatcher<S>>>,
+    sessions: HashMap<SessionId, Session<S>>,
+    skipped: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    saga: Saga,
+    changed_ms: i64,
+}
+
+#[derive(Debug)]
+struct Session<S> {
+    sink: S,
+    rights: Arc<Rights>,
+    sagas: HashSet<SagaKey>,
+    types: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Watcher<S> {
+    session: SessionId,
+    sink: S,
+    sight: Sight,
+}
+
+/// What a watcher sees of its saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// Nothing: unknown, or somebody else's.
+    Nothing,
+    /// Every change.
+    Live,
+    /// It missed a change and needs a snapshot before the next one.
+    Behind,
+}
+
+/// What a record did.
+#[derive(Debug)]
+pub enum Applied {
+    /// A saga changed.
+    Changed {
+        /// Its type.
+        saga_type: Arc<str>,
+        /// Whether it is new.
+        began: bool,
+        /// How.
+        change: Change,
+    },
+    /// Its event was seen before.
+    Seen,
+    /// A source is published so far; no saga changed.
+    PublishedUntil,
+    /// Not a record of ours.
+    Skipped(Unreadable),
+}
+
+/// A saga that is gone, for those who count.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Its type.
+    pub saga_type: Arc<str>,
+    /// Its last state.
+    pub state: Option<Box<str>>,
+}
+
+/// What a subscriber is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// Nothing: it has the current version.
+    Current,
+    /// The changes that it lacks.
+    Changes,
+    /// A snapshot.
+    Snapshot,
+    /// The promise of a snapshot.
+    Waiting,
+    /// The same promise, though the saga is known: it is somebody else's.
+    Hidden,
+}
+
+impl<S: Sink> Partition<S> {
+    /// An empty one; `whole` says that the log still has its beginning.
+    pub fn new(number: i32, keep: Keep, ring_bytes: usize, whole: bool) -> Self {
+        Self {
+            number,
+            keep,
+            whole,
+            log_ms: i64::MIN,
+            sagas: HashMap::new(),
+            stalest: Stalest::default(),
+            ring: Ring::new(ring_bytes),
+            watchers: HashMap::new(),
+            type_watchers: HashMap::new(),
+            sessions: HashMap::new(),
+            skipped: 0,
+        }
+    }
+
+    /// Takes the record at `offset` of the log; sagas whose time is over by then are forgotten first.
+    pub fn apply(
+        &mut self,
+        offset: i64,
+        timestamp_ms: i64,
+        value: &[u8],
+        forgotten: impl FnMut(Forgotten),
+    ) -> Applied {
+        self.log_ms = self.log_ms.max(timestamp_ms);
+        self.forget(forgotten);
+        match Record::read(value) {
+            Ok(Record::Report(report)) => self.report(report, offset),
+            Ok(Record::PublishedUntil { .. }) => Applied::PublishedUntil,
+            Err(unreadable) => Applied::Skipped(unreadable),
+        }
+    }
+
+    /// Changes that did not fit somebody's queue since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    fn forget(&mut self, mut forgotten: impl FnMut(Forgotten)) {
+        let before = |keep: Duration| {
+            let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+            self.log_ms.saturating_sub(keep_ms)
+        };
+        let (unfinished, finished) = (before(self.keep.history), before(self.keep.finished));
+        while let Some(key) = self.stalest.expired(unfinished, finished) {
+            let Some(of_type) = self.sagas.get_mut(&key.saga_type) else {
+                continue;
+            };
+            let gone = of_type.remove(&key.saga_id);
+            if of_type.is_empty() {
+                self.sagas.remove(&key.saga_type);
+            }
+            // If it begins anew, it begins with a snapshot.
+            for watcher in self.watchers.get_mut(&key).into_iter().flatten() {
+                watcher.sight = Sight::Nothing;
+            }
+            if let Some(Kept { saga, .. }) = gone {
+                forgotten(Forgotten {
+                    saga_type: key.saga_type,
+                    state: saga.state,
+                });
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report, offset: i64) -> Applied {
+        let known_type = self.sagas.get_key_value(report.saga_type.as_str());
+        let saga_type = match known_type {
+            Some((saga_type, _)) => Arc::clone(saga_type),
+            None => Arc::from(report.saga_type.as_str()),
+        };
+        let of_type = self.sagas.entry(Arc::clone(&saga_type)).or_default();
+        let known = of_type.get_key_value(report.saga_id.as_str());
+        let saga_id = match known {
+            Some((saga_id, _)) => Arc::clone(saga_id),
+            None => Arc::from(report.saga_id.as_str()),
+        };
+        let key = SagaKey { saga_type, saga_id };
+        let mut before = None;
+        let mut had_user = false;
+        let change = if let Some(kept) = of_type.get_mut(&key.saga_id) {
+            before = Some((kept.changed_ms, kept.saga.version));
+            had_user = kept.saga.user.is_some();
+            let Some(change) = kept.saga.apply(report, offset) else {
+                return Applied::Seen;
+            };
+            kept.changed_ms = self.log_ms;
+            change
+        } else {
+            let (saga, change) = Saga::begin(report, offset, self.whole);
+            let changed_ms = self.log_ms;
+            of_type.insert(Arc::clone(&key.saga_id), Kept { saga, changed_ms });
+            change
+        };
+        let Some(kept) = of_type.get(&key.saga_id) else {
+            return Applied::Seen;
+        };
+        let place = (self.log_ms, offset);
+        let finished = kept.saga.outcome.is_some();
+        self.stalest.moved(&key, before, place, finished);
+        let frame = frames::change(&key, &change);
+        self.ring.keep(offset, change.previous, Arc::clone(&frame));
+        let began = before.is_none();
+        let revealed = began || had_user != kept.saga.user.is_some();
+        self.tell_watchers(&key, &frame, revealed);
+        self.tell_type_watchers(&key, &frame, offset);
+        Applied::Changed {
+            saga_type: key.saga_type,
+            began,
+            change,
+        }
+    }
+
+    /// Sends a change to those who see the saga; who sees it for the first time gets a snapshot.
+    fn tell_watchers(&mut self, key: &SagaKey, frame: &Arc<Frame>, revealed: bool) {
+        let Some(watchers) = self.watchers.get_mut(key) else {
+            return;
+        };
+        let Some(kept) = of(&self.sagas, key) else {
+            return;
+        };
+        let mut snapshot = None;
+        for watcher in watchers {
+            match watcher.sight {
+                Sight::Live if watcher.sink.offer(frame) => {}
+                Sight::Live => {
+                    watcher.sight = Sight::Behind;
+                    watcher.sink.behind(self.number);
+                    self.skipped += 1;
+                }
+                Sight::Behind => self.skipped += 1,
+                Sight::Nothing => {
+                    let rights = self.sessions.get(&watcher.session).map(|s| &s.rights);
+                    if revealed && rights.is_some_and(|rights| may_watch(rights, key, &kept.saga)) {
+                        let snapshot =
+                            snapshot.get_or_insert_with(|| frames::snapshot(key, &kept.saga));
+                        watcher.show(snapshot, self.number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every saga's type and state, for those who count.
+    pub fn states(&self) -> impl Iterator<Item = Forgotten> {
+        self.sagas.iter().flat_map(|(saga_type, sagas)| {
+            sagas.values().map(|kept| Forgotten {
+                saga_type: Arc::clone(saga_type),
+                state: kept.saga.state.clone(),
+            })
+        })
+    }
+}
+
+fn may_watch(rights: &Rights, key: &SagaKey, saga: &Saga) -> bool {
+    rights.may_watch(&key.saga_type, saga.user.as_deref())
+}
+
+fn of<'a>(
+    sagas: &'a HashMap<Arc<str>, BTreeMap<Arc<str>, Kept>>,
+    key: &SagaKey,
+) -> Option<&'a Kept> {
+    sagas.get(&key.saga_type)?.get(&key.saga_id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Sagas for those who ask once: one, or a list of the stalest. Never remembers who asked.
+
+use super::{Given, Partition, Sink, may_watch, of};
+use crate::logic::push::frames;
+use crate::logic::push::stalest::Place;
+use crate::logic::rights::Rights;
+use crate::logic::saga::SagaKey;
+
+/// A saga as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it stands among all.
+    pub place: Place,
+    /// Its snapshot.
+    pub snapshot: String,
+}
+
+/// Which sagas a list shows.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// Only this type.
+    pub saga_type: Option<String>,
+    /// Only this state.
+    pub state: Option<String>,
+    /// Only those beyond their time.
+    pub stuck: bool,
+    /// Only those after this place.
+    pub after: Place,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl<S: Sink> Partition<S> {
+    /// A saga's version and its snapshot, with the epoch; none if it is unknown to who has these rights.
+    pub fn snapshot(
+        &self,
+        key: &SagaKey,
+        rights: &Rights,
+        epoch: &str,
+    ) -> Result<(i64, String), Given> {
+        let kept = of(&self.sagas, key).ok_or(Given::Waiting)?;
+        if !may_watch(rights, key, &kept.saga) {
+            return Err(Given::Hidden);
+        }
+        Ok((
+            kept.saga.version,
+            frames::snapshot_text(key, &kept.saga, Some(epoch)),
+        ))
+    }
+
+    /// The stalest sagas that pass the filter and may be watched by grant.
+    pub fn list(&self, filter: &Filter, rights: &Rights) -> Vec<Listed> {
+        // Without definitions nothing is beyond its time.
+        let limit = if filter.stuck { 0 } else { filter.limit };
+        let wanted = self.stalest.after(filter.after).filter_map(|(place, key)| {
+            let of_type = filter
+                .saga_type
+                .as_deref()
+                .is_none_or(|wanted| *wanted == *key.saga_type);
+            if !of_type || !rights.may_watch_type(&key.saga_type) {
+                return None;
+            }
+            let saga = &of(&self.sagas, key)?.saga;
+            let in_state =
+                filter.state.is_none() || filter.state.as_deref() == saga.state.as_deref();
+            in_state.then(|| Listed {
+                place: *place,
+                snapshot: frames::snapshot_text(key, saga, None),
+            })
+        });
+        wanted.take(limit).collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! Sagas by the time of their last change, stalest first. Never looks at a clock: time is the log's.
+
+use std::collections::BTreeMap;
+
+use crate::logic::saga::SagaKey;
+
+/// A saga's place: log time of its last change in ms, and its version, which no other saga shares.
+pub type Place = (i64, i64);
+
+/// The sagas of one partition in the order in which they changed.
+#[derive(Debug, Default)]
+pub struct Stalest {
+    unfinished: BTreeMap<Place, SagaKey>,
+    finished: BTreeMap<Place, SagaKey>,
+}
+
+impl Stalest {
+    /// Notes a saga that is at `place` now and was at another one before, if it is not new.
+    pub fn moved(&mut self, key: &SagaKey, from: Option<Place>, to: Place, finished: bool) {
+        let known = from.and_then(|from| {
+            let unfinished = self.unfinished.remove(&from);
+            unfinished.or_else(|| self.finished.remove(&from))
+        });
+        let key = known.unwrap_or_else(|| key.clone());
+        let places = if finished {
+            &mut self.finished
+        } else {
+            &mut self.unfinished
+        };
+        places.insert(to, key);
+    }
+
+    /// Takes out one saga that changed last before its time, if there is one.
+    pub fn expired(
+        &mut self,
+        unfinished_before_ms: i64,
+        finished_before_ms: i64,
+    ) -> Option<SagaKey> {
+        let due = |places: &mut BTreeMap<Place, SagaKey>, before_ms| {
+            let first = places.first_entry()?;
+            (first.key().0 < before_ms).then(|| first.remove())
+        };
+        due(&mut self.unfinished, unfinished_before_ms)
+            .or_else(|| due(&mut self.finished, finished_before_ms))
+    }
+
+    /// All of them after `place`, stalest first.
+    pub fn after(&self, place: Place) -> impl Iterator<Item = (&Place, &SagaKey)> {
+        let from = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
+        let mut left = self.unfinished.range(from).peekable();
+        let mut right = self.finished.range(from).peekable();
+        std::iter::from_fn(move || match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) if b.0 < a.0 => right.next(),
+            (None, _) => right.next(),
+            (Some(_), _) => left.next(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str) -> SagaKey {
+        SagaKey::new("t", id)
+    }
+
+    fn ids(stalest: &Stalest, after: Place) -> String {
+        stalest.after(after).map(|(_, key)| &*key.saga_id).collect()
+    }
+
+    #[test]
+    fn a_saga_that_changes_is_the_freshest() {
+        let mut stalest = Stalest::default();
+        stalest.moved(&key("a"), None, (1, 1), false);
+        stalest.moved(&key("b"), None, (1, 2), true);
+        stalest.moved(&key("c"), None, (2, 3), false);
+        assert_eq!(ids(&stalest, (0, 0)), "abc");
+        stalest.moved(&key("a"), Some((1, 1)), (3, 4), true);
+        assert_eq!(ids(&stalest, (0, 0)), "bca");
+        assert_eq!(ids(&stalest, (1, 2)), "ca");
+    }
+
+    #[test]
+    fn each_kind_expires_at_its_own_time() {
+        let mut stalest = Stalest::default();
+        stalest.moved(&key("old"), None, (1, 1), false);
+        stalest.moved(&key("done"), None, (5, 2), true);
+        stalest.moved(&key("new"), None, (6, 3), false);
+        assert_eq!(stalest.expired(1, 5), None, "not before its time");
+        assert_eq!(stalest.expired(2, 5), Some(key("old")));
+        assert_eq!(stalest.expired(2, 6), Some(key("done")));
+        assert_eq!(ids(&stalest, (0, 0)), "new");
+    }
+}

@@ -1,0 +1,8 @@
+//! What the saga topic says, and the state of each saga that follows from it. Never orders a service to do anything.
+
+pub mod fold;
+pub mod labels;
+pub mod record;
+
+pub use fold::{Anomaly, AnomalyKind, Change, Saga, SagaKey, StepState};
+pub use record::{Outcome, Record, Report, StepStatus, Unreadable};

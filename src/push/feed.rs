@@ -1,0 +1,278 @@
+//! One actor per partition of the saga topic: what the log says and what clients ask for meet in its mailbox. Never waits for a client.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use super::queue::{Note, Queue};
+use crate::kafka::Fed;
+use crate::logic::health::Health;
+use crate::logic::push::partition::{Applied, Filter, Given, Keep, Listed, Partition, SessionId};
+use crate::logic::rights::Rights;
+use crate::logic::saga::{SagaKey, Unreadable};
+use crate::metrics::{PartitionMetrics, PushMetrics, SagaMetrics, Skipped};
+
+/// Bytes of recent changes that one partition keeps for clients that come back.
+const RING_BYTES: usize = 2 << 20;
+/// Messages that may wait for an actor; the reader and the connections wait beyond.
+pub(super) const MAILBOX: usize = 256;
+/// A mailbox that nothing comes into still shows that its actor lives.
+const BEAT: Duration = Duration::from_secs(5);
+/// A loop that does not turn for so long hangs.
+const BUDGET: Duration = Duration::from_secs(60);
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Who {
+    pub(super) session: SessionId,
+    pub(super) queue: Arc<Queue>,
+    pub(super) rights: Arc<Rights>,
+}
+
+/// What comes into a partition's mailbox.
+#[derive(Debug)]
+pub(super) enum Mail {
+    Fed(Fed),
+    Session(Who, Ask),
+    /// There is room in its queue again.
+    Drained(SessionId),
+    Left(SessionId),
+    Snapshot {
+        key: SagaKey,
+        rights: Arc<Rights>,
+        reply: oneshot::Sender<Option<(i64, String)>>,
+    },
+    List {
+        filter: Filter,
+        rights: Arc<Rights>,
+        reply: oneshot::Sender<Vec<Listed>>,
+    },
+}
+
+/// What a session asks for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Subscribe {
+        id: Option<u64>,
+        key: SagaKey,
+        has: Option<i64>,
+    },
+    Unsubscribe {
+        id: Option<u64>,
+        key: SagaKey,
+    },
+    SubscribeType {
+        saga_type: Arc<str>,
+        tag: u64,
+    },
+    UnsubscribeType {
+        saga_type: Arc<str>,
+        tag: u64,
+    },
+    /// Its rights are others now.
+    Renew,
+}
+
+impl From<Fed> for Mail {
+    fn from(fed: Fed) -> Self {
+        Self::Fed(fed)
+    }
+}
+
+/// What every actor of a log is given.
+#[derive(Debug, Clone)]
+pub(super) struct Actors {
+    pub(super) epoch: Arc<str>,
+    pub(super) keep: Keep,
+    pub(super) metrics: PushMetrics,
+    pub(super) sagas: SagaMetrics,
+    pub(super) health: Health,
+    /// Hears of each partition that has caught up.
+    pub(super) caught_up: mpsc::Sender<()>,
+}
+
+struct Actor {
+    number: i32,
+    actors: Actors,
+    metrics: PartitionMetrics,
+    partition: Partition<Arc<Queue>>,
+    live: bool,
+}
+
+/// Runs one partition until nobody can write to it any more.
+pub(super) async fn run(number: i32, actors: Actors, mut mailbox: mpsc::Receiver<Mail>) {
+    let beat = actors.health.watch(
+        format!("sagas of partition {number}"),
+        BUDGET,
+        Instant::now(),
+    );
+    let metrics = PartitionMetrics::new(number);
+    let mut actor = Actor::new(number, actors, metrics);
+    loop {
+        let mail = tokio::time::timeout(BEAT, mailbox.recv()).await;
+        beat.tick(Instant::now());
+        match mail {
+            Ok(Some(mail)) => actor.take(mail).await,
+            Ok(None) => break,
+            Err(_) => {}
+        }
+    }
+    // Another actor counts them anew.
+    for gone in actor.partition.states() {
+        actor
+            .actors
+            .sagas
+            .forgotten(&gone.saga_type, gone.state.as_deref());
+    }
+}
+
+impl Actor {
+    fn new(number: i32, actors: Actors, metrics: PartitionMetrics) -> Self {
+        Self {
+            number,
+            partition: Partition::new(number, actors.keep, RING_BYTES, true),
+            metrics,
+            actors,
+            live: false,
+        }
+    }
+
+    async fn take(&mut self, mail: Mail) {
+        match mail {
+            Mail::Fed(fed) => self.fed(fed).await,
+            Mail::Session(who, ask) => self.asked(&who, ask),
+            Mail::Drained(session) => {
+                if let Some((queue, tags)) = self.partition.drained(session) {
+                    for tag in tags {
+                        queue.note(Note::Done(tag));
+                    }
+                }
+            }
+            Mail::Left(session) => self.partition.leave(session),
+            Mail::Snapshot { key, rights, reply } => {
+                let found = self.partition.snapshot(&key, &rights, &self.actors.epoch);
+                if found == Err(Given::Hidden) {
+                    self.hidden(&key);
+                }
+                // Whoever asked may have gone.
+                let _ = reply.send(found.ok());
+            }
+            Mail::List {
+                filter,
+                rights,
+                reply,
+            } => {
+                let _ = reply.send(self.partition.list(&filter, &rights));
+            }
+        }
+    }
+
+    async fn fed(&mut self, fed: Fed) {
+        match fed {
+            Fed::Start(offset) => {
+                let whole = offset == 0;
+                self.partition = Partition::new(self.number, self.actors.keep, RING_BYTES, whole);
+            }
+            Fed::Records(records) => {
+                let mut unreadable = None;
+                for record in records {
+                    let value = record.value.as_deref().unwrap_or_default();
+                    if !self.apply(record.offset, record.timestamp_ms, value) {
+                        unreadable = Some(record.offset);
+                    }
+                }
+                if let Some(offset) = unreadable {
+                    let partition = self.number;
+                    warn!(
+                        partition,
+                        offset,
+                        "the saga topic has records that no relay of this version wrote; they are skipped"
+                    );
+                }
+                self.actors
+                    .metrics
+                    .skipped
+                    .increment(self.partition.take_skipped());
+            }
+            Fed::CaughtUp => {
+                self.live = true;
+                debug!(partition = self.number, "caught up");
+                // Nobody waits any more when the daemon ends.
+                let _ = self.actors.caught_up.send(()).await;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+            Fed::Lag(records) => self.metrics.lag.set(records as f64),
+        }
+    }
+
+    /// False if the record could not be read.
+    fn apply(&mut self, offset: i64, timestamp_ms: i64, value: &[u8]) -> bool {
+        let sagas = &self.actors.sagas;
+        let applied = self.partition.apply(offset, timestamp_ms, value, |gone| {
+            sagas.forgotten(&gone.saga_type, gone.state.as_deref());
+        });
+        match applied {
+            Applied::Changed {
+                saga_type,
+                began,
+                change,
+            } => sagas.changed(&saga_type, began, &change, self.live),
+            Applied::Seen => self.actors.metrics.not_applied(Skipped::Duplicate, 1),
+            Applied::PublishedUntil => {}
+            Applied::Skipped(unreadable) => {
+                let skipped = match unreadable {
+                    Unreadable::Malformed => Skipped::Malformed,
+                    Unreadable::Unknown => Skipped::Unknown,
+                };
+                self.actors.metrics.not_applied(skipped, 1);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn asked(&mut self, who: &Who, ask: Ask) {
+        let session = who.session;
+        if matches!(ask, Ask::Renew) && !self.partition.knows(session) {
+            return;
+        }
+        for lost in self.partition.admit(session, &who.queue, &who.rights) {
+            who.queue.note(Note::Lost(lost));
+        }
+        match ask {
+            Ask::Subscribe { id, key, has } => {
+                let given = self.partition.subscribe(session, id, &key, has);
+                self.actors.metrics.given(given);
+                if given == Given::Hidden {
+                    self.hidden(&key);
+                }
+            }
+            Ask::Unsubscribe { id, key } => self.partition.unsubscribe(session, id, &key),
+            Ask::SubscribeType { saga_type, tag } => {
+                if let Some(tag) = self.partition.subscribe_type(session, &saga_type, tag) {
+                    who.queue.note(Note::Done(tag));
+                }
+            }
+            Ask::UnsubscribeType { saga_type, tag } => {
+                self.partition.unsubscribe_type(session, &saga_type);
+                who.queue.note(Note::Done(tag));
+            }
+            Ask::Renew => {}
+        }
+    }
+
+    fn hidden(&self, key: &SagaKey) {
+        self.actors.metrics.hidden.increment(1);
+        info!(saga_type = %key.saga_type, saga_id = %key.saga_id, "somebody asked for a saga that is not theirs");
+    }
+}
+
+/// The wall clock, in milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

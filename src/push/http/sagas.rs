@@ -1,0 +1,233 @@
+//! Sagas over HTTP: one, its next version, a list. Never says more than a subscriber would be shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::rights;
+use crate::logic::push::partition::Filter;
+use crate::logic::rights::{Rights, Types};
+use crate::logic::saga::SagaKey;
+use crate::metrics::{Rejected, Transport};
+use crate::push::feed::{Ask, Mail};
+use crate::push::hub::{Hub, Log};
+use crate::push::listener::Guest;
+use crate::push::problem::Problem;
+use crate::push::visit::Visit;
+
+/// Sagas that a list has at most, and when it is not told.
+const LIST: usize = 1_000;
+const LIST_USUAL: usize = 100;
+/// No answer takes longer; proxies cut those that do.
+const WAIT_S: u64 = 60;
+/// Bytes of frames that wait for a request that waits for any of them.
+const POLL_QUEUE: usize = 4 << 10;
+
+/// What is asked about one saga.
+#[derive(Deserialize)]
+pub(super) struct Newer {
+    epoch: Option<String>,
+    version: Option<i64>,
+    wait: Option<u64>,
+}
+
+/// One saga; with a version, once there is a newer one.
+pub(super) async fn saga(
+    State(hub): State<Arc<Hub>>,
+    Extension(guest): Extension<Arc<Guest>>,
+    Extension(log): Extension<Arc<Log>>,
+    Path((saga_type, saga_id)): Path<(String, String)>,
+    query: Result<Query<Newer>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let rights = rights(&hub, &guest, &headers)?;
+    let Query(newer) = query.map_err(|_| Problem::bad("version and wait have to be numbers"))?;
+    let key = SagaKey::new(&saga_type, &saga_id);
+    let (version, snapshot) = look(&log, &key, &rights)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let same_epoch = newer.epoch.is_none_or(|epoch| epoch == log.settings.epoch);
+    let Some(has) = newer.version.filter(|has| same_epoch && *has >= version) else {
+        return Ok(json(snapshot));
+    };
+    let wait = Duration::from_secs(newer.wait.unwrap_or(0).min(WAIT_S));
+    let visit = Visit::begin(&hub, &log, Transport::Poll, POLL_QUEUE);
+    let found = watch(visit, &key, &rights, has, wait).await?;
+    Ok(found.map_or_else(|| StatusCode::NO_CONTENT.into_response(), json))
+}
+
+/// Waits for a version above `has`, as any subscriber would.
+async fn watch(
+    mut visit: Visit,
+    key: &SagaKey,
+    rights: &Arc<Rights>,
+    has: i64,
+    wait: Duration,
+) -> Result<Option<String>, Problem> {
+    visit.who.rights = Arc::clone(rights);
+    let (hub, log, who) = (&visit.hub, &visit.log, &visit.who);
+    let ask = Ask::Subscribe {
+        id: None,
+        key: key.clone(),
+        has: Some(has),
+    };
+    log.send(key, Mail::Session(who.clone(), ask)).await;
+    let newer = async {
+        loop {
+            who.queue.filled.notified().await;
+            who.queue.clear();
+            match look(log, key, rights).await? {
+                Some((version, snapshot)) if version > has => return Ok(Some(snapshot)),
+                Some(_) => {}
+                None => return Err(Problem::not_found()),
+            }
+        }
+    };
+    tokio::select! {
+        found = newer => found,
+        () = tokio::time::sleep(wait) => Ok(None),
+        () = hub.draining.cancelled() => Err(Problem::not_ready()),
+        () = log.ended.cancelled() => Err(Problem::not_ready()),
+    }
+}
+
+async fn look(
+    log: &Log,
+    key: &SagaKey,
+    rights: &Arc<Rights>,
+) -> Result<Option<(i64, String)>, Problem> {
+    let (reply, answer) = oneshot::channel();
+    let mail = Mail::Snapshot {
+        key: key.clone(),
+        rights: Arc::clone(rights),
+        reply,
+    };
+    log.send(key, mail).await;
+    answer.await.map_err(|_| Problem::not_ready())
+}
+
+/// What is asked about many.
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    saga_type: Option<String>,
+    state: Option<String>,
+    stuck: Option<bool>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+/// Where a list goes on: time of the last change in ms, partition, version.
+type After = (i64, usize, i64);
+
+/// Sagas, stalest first, for those with a grant.
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Extension(guest): Extension<Arc<Guest>>,
+    Extension(log): Extension<Arc<Log>>,
+    query: Result<Query<Wanted>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let rights = rights(&hub, &guest, &headers)?;
+    let Query(wanted) =
+        query.map_err(|_| Problem::bad("stuck has to be true or false, and limit a number"))?;
+    let granted = match &wanted.saga_type {
+        Some(saga_type) => rights.may_watch_type(saga_type),
+        None => !matches!(rights.types(), Types::Only(types) if types.is_empty()),
+    };
+    if !granted {
+        hub.metrics.rejected(Rejected::Forbidden, 1);
+        return Err(Problem::forbidden());
+    }
+    let limit = wanted.limit.unwrap_or(LIST_USUAL).clamp(1, LIST);
+    let after = match wanted.after.as_deref() {
+        None | Some("") => (i64::MIN, 0, i64::MIN),
+        Some(after) => read_after(after)
+            .ok_or_else(|| Problem::bad("after has to be what an earlier list ended with"))?,
+    };
+    let mut found = Vec::new();
+    for (number, partition) in log.partitions.iter().enumerate() {
+        let (reply, answer) = oneshot::channel();
+        let version = match number.cmp(&after.1) {
+            std::cmp::Ordering::Less => i64::MAX,
+            std::cmp::Ordering::Equal => after.2,
+            std::cmp::Ordering::Greater => i64::MIN,
+        };
+        let filter = Filter {
+            saga_type: wanted.saga_type.clone().filter(|text| !text.is_empty()),
+            state: wanted.state.clone().filter(|text| !text.is_empty()),
+            stuck: wanted.stuck.unwrap_or(false),
+            after: (after.0, version),
+            // One more tells whether there are more.
+            limit: limit + 1,
+        };
+        let rights = Arc::clone(&rights);
+        let mail = Mail::List {
+            filter,
+            rights,
+            reply,
+        };
+        // Without a reader there is no answer either.
+        let _ = partition.send(mail).await;
+        let listed = answer.await.map_err(|_| Problem::not_ready())?;
+        found.extend(listed.into_iter().map(|listed| {
+            let (changed_ms, version) = listed.place;
+            ((changed_ms, number, version), listed.snapshot)
+        }));
+    }
+    found.sort_by_key(|(place, _)| *place);
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let last = found
+        .last()
+        .filter(|_| more)
+        .map(|(place, _)| write_after(*place));
+    let sagas: Vec<String> = found.into_iter().map(|(_, snapshot)| snapshot).collect();
+    let after = last.map_or_else(|| "null".to_owned(), |after| format!("\"{after}\""));
+    Ok(json(format!(
+        r#"{{"sagas":[{}],"after":{after}}}"#,
+        sagas.join(",")
+    )))
+}
+
+fn write_after((changed_ms, partition, version): After) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{changed_ms}.{partition}.{version}"))
+}
+
+fn read_after(text: &str) -> Option<After> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let mut parts = text.split('.');
+    let after = (
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+    );
+    parts.next().is_none().then_some(after)
+}
+
+fn json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_list_is_read_as_it_was_written() {
+        for place in [(0, 0, 0), (i64::MIN, 11, i64::MAX)] {
+            assert_eq!(read_after(&write_after(place)), Some(place));
+        }
+        for broken in ["", "!", "MQ", "MS4yLjMuNA"] {
+            assert_eq!(read_after(broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What all connections of the client-facing half share. Never holds a connection itself.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::feed::{Ask, Mail, Who};
+use crate::auth::{Refused, Verifier};
+use crate::config;
+use crate::logic::event::Timestamp;
+use crate::logic::push::admission::{Admission, Bounds, Full, Seat};
+use crate::logic::push::frames::Frame;
+use crate::logic::push::partition::SessionId;
+use crate::logic::push::placement::partition_of;
+use crate::logic::push::session::{Access, NoAccess, Settings};
+use crate::logic::saga::SagaKey;
+use crate::metrics::PushMetrics;
+use crate::tasks::Crowd;
+
+/// Shared by the listener, the routes and the sockets.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) config: config::Push,
+    pub(super) metrics: PushMetrics,
+    /// The daemon ends.
+    pub(super) draining: CancellationToken,
+    /// Clients that are gone, and partitions that do not know yet.
+    pub(super) farewells: Crowd,
+    verifier: Verifier,
+    admission: Mutex<Admission<IpAddr>>,
+    log: RwLock<Option<Arc<Log>>>,
+    sessions: AtomicU64,
+}
+
+/// The log as it is read now: it is replaced as a whole when its versions mean nothing any more.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) settings: Arc<Settings>,
+    pub(super) partitions: Vec<mpsc::Sender<Mail>>,
+    /// It has been replaced.
+    pub(super) ended: CancellationToken,
+}
+
+impl Hub {
+    pub(super) fn new(
+        config: config::Push,
+        verifier: Verifier,
+        draining: CancellationToken,
+    ) -> Self {
+        let limits = &config.limits;
+        let bounds = Bounds {
+            connections: limits.connections,
+            unauthenticated: limits.unauthenticated,
+            per_address: limits.connections_per_address,
+            per_user: limits.connections_per_user,
+        };
+        Self {
+            metrics: PushMetrics::new(),
+            draining,
+            farewells: Crowd::default(),
+            verifier,
+            admission: Mutex::new(Admission::new(bounds)),
+            log: RwLock::default(),
+            sessions: AtomicU64::new(1),
+            config,
+        }
+    }
+
+    /// The log, once it has been read up to now.
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        self.log
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn replace_log(&self, log: Option<Arc<Log>>) {
+        *self.log.write().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    pub(super) fn next_session(&self) -> SessionId {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Looks at a token and takes the user's place for the connection.
+    pub(super) fn access(&self, place: &Place, token: &str) -> Result<Access, NoAccess> {
+        let now = SystemTime::now();
+        let identity = self
+            .verifier
+            .verify(token, now)
+            .map_err(|refused| match refused {
+                Refused::Expired => NoAccess::Expired,
+                Refused::Wrong(why) => {
+                    debug!(%why, "a token was refused");
+                    NoAccess::Wrong
+                }
+            })?;
+        place
+            .authenticate(identity.rights.user.as_deref())
+            .map_err(|_| NoAccess::TooMany)?;
+        let since = |at: SystemTime, from| at.duration_since(from).unwrap_or_default();
+        let micros = since(identity.expires_at, UNIX_EPOCH).as_micros();
+        Ok(Access {
+            rights: Arc::new(identity.rights),
+            expires_at: Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)),
+            expires_in: since(identity.expires_at, now),
+        })
+    }
+
+    /// Frames are handed to the network, out of so many bytes that waited.
+    pub(super) fn measure(&self, waited: usize, frames: &[Arc<Frame>]) {
+        let bytes: usize = frames.iter().map(|frame| frame.text().len()).sum();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        self.metrics.frames_sent.increment(count(frames.len()));
+        self.metrics.bytes_sent.increment(count(bytes));
+        #[expect(clippy::cast_precision_loss, reason = "a histogram")]
+        self.metrics.queue_bytes.record(waited as f64);
+        for happened in frames.iter().filter_map(|frame| frame.first_write()) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let took = now.unwrap_or_default().as_secs_f64() - happened.as_seconds();
+            self.metrics.insert_to_push.record(took.max(0.0));
+        }
+    }
+
+    /// When a draining daemon sends this session away: evenly spread, without a dice.
+    pub(super) fn turn(&self, session: SessionId) -> Duration {
+        // Multiples of the golden ratio fill an interval evenly, however many there are.
+        #[expect(clippy::cast_precision_loss, reason = "any fraction will do")]
+        let fraction = (session as f64 * 0.618_033_988_749_895).fract();
+        self.config.drain.mul_f64(fraction * 0.9)
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission<IpAddr>> {
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    fn partition(&self, key: &SagaKey) -> Option<&mpsc::Sender<Mail>> {
+        let count = i32::try_from(self.partitions.len()).ok()?;
+        let number = partition_of(&key.saga_id, count);
+        self.partitions.get(usize::try_from(number).ok()?)
+    }
+
+    /// Puts something into the mailbox of a saga's partition. If nobody reads it any more, the log has ended.
+    pub(super) async fn send(&self, key: &SagaKey, mail: Mail) {
+        if let Some(partition) = self.partition(key) {
+            let _ = partition.send(mail).await;
+        }
+    }
+
+    /// Puts something into every mailbox.
+    pub(super) async fn send_all(&self, mail: impl Fn() -> Mail) {
+        for partition in &self.partitions {
+            let _ = partition.send(mail()).await;
+        }
+    }
+
+    /// Asks every partition the same for a session.
+    pub(super) async fn ask_all(&self, who: &Who, ask: impl Fn() -> Ask) {
+        self.send_all(|| Mail::Session(who.clone(), ask())).await;
+    }
+}
+
+/// One connection's place among all; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    hub: Arc<Hub>,
+    seat: Mutex<Option<Seat<IpAddr>>>,
+    /// There was none.
+    pub(super) refused: Option<Full>,
+}
+
+impl Place {
+    pub(super) fn take(hub: &Arc<Hub>) -> Self {
+        let (seat, refused) = match hub.admission().enter() {
+            Ok(seat) => (Some(seat), None),
+            Err(full) => (None, Some(full)),
+        };
+        Self {
+            hub: Arc::clone(hub),
+            seat: Mutex::new(seat),
+            refused,
+        }
+    }
+
+    /// The connection comes from there.
+    pub(super) fn locate(&self, address: IpAddr) -> Result<(), Full> {
+        self.with(|admission, seat| admission.locate(seat, address))
+    }
+
+    fn authenticate(&self, user: Option<&str>) -> Result<(), Full> {
+        self.with(|admission, seat| admission.authenticate(seat, user))
+    }
+
+    fn with(
+        &self,
+        act: impl FnOnce(&mut Admission<IpAddr>, &mut Seat<IpAddr>) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        match seat.as_mut() {
+            Some(seat) => act(&mut self.hub.admission(), seat),
+            None => Err(self.refused.unwrap_or(Full::Connections)),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let seat = self.seat.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seat) = seat.take() {
+            self.hub.admission().leave(seat);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The client-facing half: reads the saga topic and shows it to clients. Never touches a database, and shares nothing with the relay but Kafka.
+
+mod asks;
+mod feed;
+mod http;
+mod hub;
+mod listener;
+mod problem;
+mod queue;
+mod socket;
+mod visit;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::feed::{Actors, MAILBOX, Mail};
+use self::hub::{Hub, Log};
+use crate::auth::{AuthError, Verifier};
+use crate::config;
+use crate::kafka::{Clients, SagaLog, SagaLogError, Topics};
+use crate::logic::backoff::Backoff;
+use crate::logic::health::Health;
+use crate::logic::push::epoch::epoch;
+use crate::logic::push::partition::Keep;
+use crate::logic::push::session::Settings;
+use crate::logic::status::PushStatus;
+use crate::metrics::SagaMetrics;
+use crate::tasks::{Attached, attached};
+
+/// Why the client-facing half does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// Nobody could be let in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}, `[push] listen`: {source}; is another daemon running?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What this version cannot do.
+    #[error(
+        "`[push.tls]` is not served by this version yet; leave it out and put a proxy in front"
+    )]
+    Tls,
+}
+
+impl PushError {
+    /// Whether the configuration is right and only this version cannot do it yet.
+    pub fn is_not_yet(&self) -> bool {
+        matches!(self, Self::Tls | Self::Auth(AuthError::Jwks))
+    }
+}
+
+/// The client-facing half, bound but not serving yet.
+#[derive(Debug)]
+pub struct Push {
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    clients: Clients,
+    topics: Topics,
+    health: Health,
+    sagas: SagaMetrics,
+    status: watch::Sender<PushStatus>,
+}
+
+/// A listener hangs when it does not turn for so long.
+const BUDGET: Duration = Duration::from_secs(60);
+
+impl Push {
+    /// Binds the address and reads the keys.
+    pub fn bind(
+        config: config::Push,
+        clients: Clients,
+        topics: Topics,
+        health: Health,
+        draining: CancellationToken,
+    ) -> Result<(Self, watch::Receiver<PushStatus>), PushError> {
+        if config.tls.is_some() {
+            return Err(PushError::Tls);
+        }
+        let verifier = Verifier::new(&config.auth)?;
+        let address = config.listen;
+        let listen = |source| PushError::Listen { address, source };
+        let listener = listener::bind(address).map_err(listen)?;
+        let (status, watched) = watch::channel(PushStatus::default());
+        let push = Self {
+            hub: Arc::new(Hub::new(config, verifier, draining)),
+            listener,
+            clients,
+            topics,
+            health,
+            sagas: SagaMetrics::default(),
+            status,
+        };
+        Ok((push, watched))
+    }
+
+    /// Serves until the daemon ends and every client has been sent away.
+    pub async fn run(self) {
+        let Self {
+            hub,
+            listener,
+            clients,
+            topics,
+            health,
+            sagas,
+            status,
+        } = self;
+        let beat = health.watch("push listener", BUDGET, Instant::now());
+        let reader = Reader {
+            hub: Arc::clone(&hub),
+            clients,
+            topics,
+            health,
+            sagas,
+            status,
+        };
+        let router = http::router(Arc::clone(&hub));
+        tokio::select! {
+            () = listener::serve(listener, hub, router, beat) => {}
+            // Goes on while clients are sent away, so that they see changes to the end.
+            never = reader.run() => match never {},
+        }
+    }
+}
+
+/// Reads the log for everybody.
+struct Reader {
+    hub: Arc<Hub>,
+    clients: Clients,
+    topics: Topics,
+    health: Health,
+    sagas: SagaMetrics,
+    status: watch::Sender<PushStatus>,
+}
+
+impl Reader {
+    /// Reads the log, and anew from scratch whenever it has become another one.
+    async fn run(&self) -> std::convert::Infallible {
+        let mut backoff = Backoff::default();
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.read().await else {
+                continue;
+            };
+            self.status.send_modify(|status| {
+                status.is_ready = false;
+                status.last_error = Some(error.to_string());
+            });
+            // What went well for long has been mended.
+            if began.elapsed() > Duration::from_secs(60) {
+                backoff = Backoff::default();
+            }
+            let pause = backoff.pause(fraction());
+            warn!(%error, retry_in_ms = pause.as_millis(), "sagas cannot be read");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn read(&self) -> Result<(), SagaLogError> {
+        let config = &self.hub.config;
+        let log = SagaLog::open(&self.clients, &self.topics).await?;
+        let epoch = epoch(
+            &log.cluster_id,
+            &self.clients.saga_topic(),
+            log.partitions,
+            config.epoch,
+        );
+        let (caught_up, mut caught) = mpsc::channel(log.partitions.max(1));
+        let actors = Actors {
+            epoch: epoch.as_str().into(),
+            keep: Keep {
+                history: config.history,
+                finished: config.keep_finished,
+            },
+            metrics: self.hub.metrics.clone(),
+            sagas: self.sagas.clone(),
+            health: self.health.clone(),
+            caught_up,
+        };
+        let (mailboxes, _running) = start(&actors, log.partitions);
+        // The actors have theirs.
+        drop(actors);
+        let ended = CancellationToken::new();
+        let _ended = Ended {
+            hub: Arc::clone(&self.hub),
+            token: ended.clone(),
+        };
+        let history_ms = i64::try_from(config.history.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = feed::now_ms().saturating_sub(history_ms);
+        let sinks: Vec<mpsc::Sender<Mail>> = mailboxes.clone();
+        let never = CancellationToken::new();
+        let reading = log.read(since_ms, sinks, &never);
+        let serving = async {
+            for _ in 0..log.partitions {
+                caught.recv().await;
+            }
+            let settings = Arc::new(self.settings(epoch.clone(), log.partitions));
+            self.hub.replace_log(Some(Arc::new(Log {
+                settings,
+                partitions: mailboxes,
+                ended,
+            })));
+            self.status.send_modify(|status| {
+                status.is_ready = true;
+                status.last_error = None;
+            });
+            info!(
+                epoch,
+                partitions = log.partitions,
+                "sagas are read up to now: clients are served"
+            );
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = reading => ended,
+            () = serving => Ok(()),
+        }
+    }
+
+    fn settings(&self, epoch: String, partitions: usize) -> Settings {
+        let config = &self.hub.config;
+        let limits = &config.limits;
+        Settings {
+            epoch,
+            partitions,
+            heartbeat: config.heartbeat,
+            pong: limits.pong,
+            auth: limits.auth,
+            leeway: config.auth.leeway,
+            subscriptions: usize::try_from(limits.subscriptions).unwrap_or(usize::MAX),
+            frames_per_second: u32::try_from(limits.frames_per_second).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn start(actors: &Actors, partitions: usize) -> (Vec<mpsc::Sender<Mail>>, Vec<Attached<()>>) {
+    let start = |number: usize| {
+        let (mailbox, mail) = mpsc::channel(MAILBOX);
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        (mailbox, attached(feed::run(number, actors.clone(), mail)))
+    };
+    (0..partitions).map(start).unzip()
+}
+
+/// However reading ends, its log is nobody's any more.
+struct Ended {
+    hub: Arc<Hub>,
+    token: CancellationToken,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.hub.replace_log(None);
+        self.token.cancel();
+    }
+}
+
+/// A number from 0 to 1 that differs between daemons.
+fn fraction() -> f64 {
+    f64::from(std::process::id() % 1000) / 1000.0
+}

@@ -1,0 +1,13 @@
+//! The client-facing half with real parts: somebody tells of a saga, a client sees it. Never looks into the daemon.
+
+mod hidden;
+mod http;
+mod log;
+mod protocol;
+mod records;
+mod resume;
+mod saga;
+mod site;
+mod slow;
+mod stream;
+mod watch;

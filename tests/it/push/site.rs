@@ -1,0 +1,119 @@
+//! A daemon that relays and serves clients, and tokens for them. Never shares a prefix with another test.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use outboxd::auth;
+use outboxd::config::Config;
+use serde_json::{Value, json};
+
+use crate::support::daemon::Daemon;
+use crate::support::kafka::Kafka;
+use crate::support::process::Port;
+use crate::support::wait_until;
+use crate::world::{OUTBOXD, Service, kafka_block};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECRET: &str = "a secret for tests that is long enough";
+
+/// A daemon with both halves.
+pub(super) struct Site {
+    pub(super) daemon: Daemon,
+    port: Port,
+}
+
+impl Site {
+    /// Starts it for these services; `lines` go into `[push]`, after the keys that every test needs.
+    pub(super) fn start(
+        kafka: &Kafka,
+        prefix: &str,
+        services: &[&Service<'_>],
+        lines: &str,
+    ) -> Self {
+        let blocks: String = services.iter().map(|service| service.block("")).collect();
+        Self::configured(&(kafka_block(kafka, prefix) + &blocks), lines)
+    }
+
+    fn configured(before: &str, lines: &str) -> Self {
+        let port = Port::claim();
+        let (lines, limits) = lines.split_once("[push.limits]").unwrap_or((lines, ""));
+        let config = format!(
+            "{before}\n[push]\nlisten = \"127.0.0.1:{}\"\n{}\n[push.auth]\nissuer = \"https://id.example\"\n\
+             algorithms = [\"HS256\"]\nkeys = {{ secret = {{ file = \"secret\" }} }}\nleeway = \"0s\"\n[push.limits]\n{limits}\n",
+            port.number(),
+            lines,
+        );
+        let daemon = Daemon::builder(OUTBOXD, &config)
+            .file("secret", SECRET)
+            .start();
+        Self { daemon, port }
+    }
+
+    /// Starts it with another block for Kafka, and without services.
+    pub(super) fn start_with(kafka: &str) -> Self {
+        Self::configured(kafka, "")
+    }
+
+    /// Where clients connect.
+    pub(super) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+
+    /// A token that lasts for an hour.
+    pub(super) fn token(&self, user: &str, grants: &[&str]) -> String {
+        self.token_for(user, grants, Duration::from_secs(3600))
+    }
+
+    /// A token that lasts for so long.
+    pub(super) fn token_for(&self, user: &str, grants: &[&str], lasts: Duration) -> String {
+        let config = Config::load(&self.daemon.config()).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let grants: Vec<_> = grants.iter().map(|of| json!({"saga_type": of})).collect();
+        let claims = json!({
+            "iss": "https://id.example", "aud": "outboxd", "sub": user, "outboxd": grants,
+            "exp": (now + lasts).as_secs(),
+        });
+        let claims = claims.as_object().unwrap().clone();
+        auth::sign(&config.push.unwrap().auth, claims).unwrap()
+    }
+
+    /// Asks over HTTP: the whole answer.
+    pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        let headers: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n",
+            self.address()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The same with a token: status and body.
+    pub(super) fn ask(&self, path: &str, token: &str) -> (u16, Value) {
+        let answer = self.get(path, &[("Authorization", &format!("Bearer {token}"))]);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+
+    /// Waits until the daemon knows an order's saga at this state.
+    pub(super) fn wait_state(&self, saga_id: &str, state: &str) {
+        let token = self.token("anybody", &["*"]);
+        let path = format!("/v1/sagas/create-order/{saga_id}");
+        wait_until(&format!("{saga_id} to be {state}"), PATIENCE, || {
+            self.ask(&path, &token).1["state"] == state
+        });
+    }
+
+    /// The daemon's resident memory in bytes.
+    pub(super) fn resident(&self) -> f64 {
+        self.daemon.metrics().sum("process_resident_memory_bytes")
+    }
+}
