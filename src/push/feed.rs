@@ -119,12 +119,15 @@ pub(super) async fn run(number: i32, actors: Actors, mut mailbox: mpsc::Receiver
             Err(_) => {}
         }
     }
-    // Another actor counts them anew.
-    for gone in actor.partition.states() {
-        actor
-            .actors
-            .sagas
-            .forgotten(&gone.saga_type, gone.state.as_deref());
+}
+
+impl Drop for Actor {
+    /// Whoever reads the log next counts its sagas anew.
+    fn drop(&mut self) {
+        for gone in self.partition.states() {
+            let state = gone.state.as_deref();
+            self.actors.sagas.forgotten(&gone.saga_type, state);
+        }
     }
 }
 

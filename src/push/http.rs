@@ -18,8 +18,7 @@ use super::hub::Hub;
 use super::listener::Guest;
 use super::problem::Problem;
 use crate::logic::push::admission::Full;
-use crate::logic::push::session::NoAccess;
-use crate::logic::rights::Rights;
+use crate::logic::push::session::{Access, NoAccess};
 use crate::metrics::Rejected;
 
 /// All routes.
@@ -150,11 +149,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The rights that a request's token gives; always the same answer if it gives none.
-fn rights(hub: &Hub, guest: &Guest, headers: &HeaderMap) -> Result<Arc<Rights>, Problem> {
+/// What a request's token gives; always the same answer if it gives nothing.
+fn access(hub: &Hub, guest: &Guest, headers: &HeaderMap) -> Result<Access, Problem> {
     let access = bearer(headers).map(|token| hub.access(&guest.place, token));
     match access {
-        Some(Ok(access)) => Ok(access.rights),
+        Some(Ok(access)) => Ok(access),
         Some(Err(NoAccess::TooMany)) => {
             hub.metrics.rejected(Rejected::Full(Full::User), 1);
             Err(Problem::user())

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use super::rights;
+use super::access;
 use crate::logic::push::partition::Filter;
 use crate::logic::rights::{Rights, Types};
 use crate::logic::saga::SagaKey;
@@ -49,7 +49,7 @@ pub(super) async fn saga(
     query: Result<Query<Newer>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let rights = rights(&hub, &guest, &headers)?;
+    let rights = access(&hub, &guest, &headers)?.rights;
     let Query(newer) = query.map_err(|_| Problem::bad("version and wait have to be numbers"))?;
     let key = SagaKey::new(&saga_type, &saga_id);
     let (version, snapshot) = look(&log, &key, &rights)
@@ -136,7 +136,7 @@ pub(super) async fn list(
     query: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let rights = rights(&hub, &guest, &headers)?;
+    let rights = access(&hub, &guest, &headers)?.rights;
     let Query(wanted) =
         query.map_err(|_| Problem::bad("stuck has to be true or false, and limit a number"))?;
     let granted = match &wanted.saga_type {

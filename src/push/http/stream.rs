@@ -12,9 +12,9 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::bearer;
+use super::access;
 use crate::logic::push::frames::Frame;
-use crate::logic::push::session::{Close, Input, NoAccess, Session};
+use crate::logic::push::session::{Close, Input, Session};
 use crate::metrics::{Rejected, Transport};
 use crate::push::asks::{Left, carry_out, catch_up};
 use crate::push::hub::{Hub, Log};
@@ -42,24 +42,14 @@ pub(super) async fn stream(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let rejected = |why, problem| {
-        hub.metrics.rejected(why, 1);
-        problem
-    };
-    let access = bearer(&headers).map(|token| hub.access(&guest.place, token));
-    let access = match access {
-        Some(Ok(access)) => access,
-        Some(Err(NoAccess::TooMany)) => return Err(Problem::user()),
-        Some(Err(NoAccess::Expired | NoAccess::Wrong)) | None => {
-            return Err(rejected(Rejected::Token, Problem::token()));
-        }
-    };
+    let access = access(&hub, &guest, &headers)?;
     let shown = shown(query.as_deref().unwrap_or_default());
     if shown.saga_type.is_empty() {
         return Err(Problem::bad("saga_type has to say which sagas to show"));
     }
     if shown.saga_ids.is_empty() && !access.rights.may_watch_type(&shown.saga_type) {
-        return Err(rejected(Rejected::Forbidden, Problem::forbidden()));
+        hub.metrics.rejected(Rejected::Forbidden, 1);
+        return Err(Problem::forbidden());
     }
     let now = Instant::now();
     let mut session = Session::with_token(Arc::clone(&log.settings), now, Ok(access));

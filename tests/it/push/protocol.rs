@@ -482,6 +482,27 @@ fn connections_of_one_address_are_counted_behind_a_trusted_proxy() {
 }
 
 #[test]
+fn who_does_not_finish_a_handshake_is_cut_off() {
+    let (_, site) = site("handshakes", "[push.limits]\nhandshake = \"1s\"");
+    for begun in ["", "GET /v1/ws HTTP/1.1\r\nHost: x\r\n"] {
+        let mut stream = TcpStream::connect(site.address()).unwrap();
+        stream.write_all(begun.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        // The end, whether with an answer or without.
+        stream.read_to_end(&mut answer).unwrap();
+    }
+    let headers = "X-Bomb: 1\r\n".repeat(200);
+    let mut stream = TcpStream::connect(site.address()).unwrap();
+    write!(stream, "GET /v1/ws HTTP/1.1\r\nHost: x\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[test]
 fn signs_of_life_come_both_ways() {
     let (_, site) = site("life", "heartbeat = \"1s\"\n[push.limits]\npong = \"1s\"");
     let token = site.token("c-7", &[]);
