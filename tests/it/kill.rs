@@ -11,13 +11,16 @@ use crate::world::{Service, daemon, topic};
 
 const WRITERS: u64 = 8;
 const KEYS: u64 = 40;
-const KILLS: usize = 30;
-/// Of so many kills the daemon must have left published rows that were not settled.
-const UNSETTLED: usize = 10;
 
 #[test]
 fn thirty_kills_lose_double_and_reorder_nothing() {
-    let (kafka, postgres) = (kafka(), postgres(16));
+    // Of so many kills a third must come between a commit and its settlement.
+    kills(16, 30, 10, Duration::from_secs(30));
+}
+
+/// Writes, kills the daemon so often, goes on writing for so long in all, and looks at what became of it.
+pub(crate) fn kills(version: u16, kills: usize, unsettled_at_least: usize, lasts: Duration) {
+    let (kafka, postgres) = (kafka(), postgres(version));
     let prefix = unique("kill");
     let topic = topic(kafka, "kill", 4, &[]);
     let services = ["shop", "kitchen"].map(|name| Service::install(postgres, name));
@@ -39,7 +42,7 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
         }
         let _stop = StopAtEnd(&stop);
         let began = Instant::now();
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             // Killed in full flow: after some transactions, so that the last ones are rarely settled.
             daemon.wait_metrics("the daemon to publish", |metrics| {
                 metrics.sum("outboxd_batches_total") > 20.0
@@ -49,16 +52,16 @@ fn thirty_kills_lose_double_and_reorder_nothing() {
             daemon.kill();
             daemon.start_again();
         }
-        wait_until("thirty seconds of writing", Duration::from_secs(60), || {
-            began.elapsed() > Duration::from_secs(30)
+        wait_until("enough of writing", Duration::from_secs(120), || {
+            began.elapsed() > lasts
         });
     });
     assert!(
-        commits.load(Ordering::Relaxed) > 1000,
+        commits.load(Ordering::Relaxed) > 100,
         "{commits:?} commits prove little"
     );
     assert!(
-        unsettled >= UNSETTLED,
+        unsettled >= unsettled_at_least,
         "only {unsettled} kills came between a commit and its settlement"
     );
 

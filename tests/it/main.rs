@@ -15,6 +15,7 @@ mod bytes;
 mod checks;
 mod install;
 mod kill;
+mod matrix;
 mod mistakes;
 mod murmur;
 mod push;

@@ -133,6 +133,12 @@ impl Builder {
     }
 }
 
+/// The last setting of a name counts.
+fn append(file: &Path, lines: &str) {
+    let text = fs::read_to_string(file).expect("it is there");
+    fs::write(file, text + lines).expect("it is writable");
+}
+
 /// A running (or stopped, or killed) cluster; dropping it ends and removes it.
 pub(crate) struct Postgres {
     // Ends before its port is given away.
@@ -156,6 +162,48 @@ impl Postgres {
             password: None,
             certificate: None,
         }
+    }
+
+    /// A copy of this cluster that follows it asynchronously, at a port of its own. Restarts this one to make it.
+    pub(crate) fn standby(&self) -> Self {
+        let guardian = Guardian::new("standby", process::unprivileged(), "QUIT");
+        let data = guardian.directory().join("data");
+        self.stop_fast();
+        let path = |path: &Path| path.display().to_string();
+        let from = path(&self.directory().join("data"));
+        guardian.run(&["cp".into(), "-a".into(), from, path(&data)]);
+        self.start_again();
+        let port = Port::claim();
+        let own = [
+            ("port", port.number().to_string()),
+            ("unix_socket_directories", path(guardian.directory())),
+            (
+                "primary_conninfo",
+                format!("host=127.0.0.1 port={} user={SUPERUSER}", self.port()),
+            ),
+        ];
+        guardian.run(&["touch".into(), path(&data.join("standby.signal"))]);
+        let lines = own.map(|(name, value)| format!("{name} = '{value}'\n"));
+        append(&data.join("postgresql.conf"), &lines.concat());
+        let mut command = self.command.clone();
+        if let Some(last) = command.last_mut() {
+            *last = path(&data);
+        }
+        let standby = Self {
+            password: self.password.clone(),
+            port,
+            command,
+            guardian,
+        };
+        standby.start_again();
+        standby
+    }
+
+    /// Starts again, after a stop, at the address of another one: as a fail-over moves an address.
+    pub(crate) fn move_to(&self, other: &Self) {
+        let line = format!("port = '{}'\n", other.port());
+        append(&self.directory().join("data/postgresql.conf"), &line);
+        self.start_again();
     }
 
     /// The TCP port on 127.0.0.1, the same for life.
