@@ -109,6 +109,7 @@ impl Hub {
             rights: Arc::new(identity.rights),
             expires_at: Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)),
             expires_in: since(identity.expires_at, now),
+            believed_for: since(identity.expires_at + self.config.auth.leeway, now),
         })
     }
 

@@ -237,7 +237,6 @@ impl Reader {
             heartbeat: config.heartbeat,
             pong: limits.pong,
             auth: limits.auth,
-            leeway: config.auth.leeway,
             subscriptions: usize::try_from(limits.subscriptions).unwrap_or(usize::MAX),
             frames_per_second: u32::try_from(limits.frames_per_second).unwrap_or(u32::MAX),
         }

@@ -140,7 +140,8 @@ where
                 }
                 Next::Read(Some(Ok(Message::Binary(_)))) => Input::Binary,
                 Next::Read(Some(Ok(Message::Pong(_)))) => Input::Pong,
-                Next::Read(Some(Ok(Message::Ping(_) | Message::Frame(_)))) => continue,
+                Next::Read(Some(Ok(Message::Ping(_)))) => Input::Ping,
+                Next::Read(Some(Ok(Message::Frame(_)))) => continue,
                 Next::Read(Some(Ok(Message::Close(frame)))) => {
                     let code = frame.map_or(CloseCode::Status, |frame| frame.code);
                     return End::Left(code.into());

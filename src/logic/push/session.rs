@@ -67,6 +67,8 @@ pub struct Session {
     blocked_since: Option<Instant>,
     auth_by: Option<Instant>,
     expiring_at: Option<Instant>,
+    token_ends_at: Option<Instant>,
+    /// Later than that by the leeway.
     expires_at: Option<Instant>,
     drain_at: Option<Instant>,
     closed: bool,
@@ -91,6 +93,7 @@ impl Session {
             blocked_since: None,
             auth_by: Some(now + settings.auth),
             expiring_at: None,
+            token_ends_at: None,
             expires_at: None,
             drain_at: None,
             closed: false,
@@ -129,7 +132,11 @@ impl Session {
             }
             Input::Binary => self.close(Close::BadRequest),
             Input::TooBig => self.close(Close::FrameTooBig),
-            Input::Pong => self.pong_by = None,
+            Input::Ping => self.pace(now),
+            Input::Pong => {
+                self.pace(now);
+                self.pong_by = None;
+            }
             Input::Blocked => {
                 self.blocked_since.get_or_insert(now);
             }
@@ -176,10 +183,8 @@ impl Session {
         }
         if due(self.expiring_at) {
             self.expiring_at = None;
-            let left = self.expires_at.map(|at| at.duration_since(now));
-            let left = left
-                .unwrap_or_default()
-                .saturating_sub(self.settings.leeway);
+            let left = self.token_ends_at.map(|at| at.duration_since(now));
+            let left = left.unwrap_or_default();
             let in_s = left.as_secs_f64().round();
             #[expect(
                 clippy::cast_possible_truncation,
@@ -251,12 +256,17 @@ impl Session {
         Duration::from_secs(1) / self.settings.frames_per_second.max(1)
     }
 
+    /// Whatever a client sends counts towards its rate.
+    fn pace(&mut self, now: Instant) {
+        self.paced_until = self.paced_until.max(now) + self.frame_time();
+    }
+
     fn read_on(&mut self, now: Instant) {
         while self.verifying.is_none()
             && !self.closed
             && let Some(line) = self.lines.pop_front()
         {
-            self.paced_until = self.paced_until.max(now) + self.frame_time();
+            self.pace(now);
             match Request::read(&line) {
                 Ok(request) => self.request(request),
                 Err(id) => self.bad_request(id, "this is not a frame that a client may send"),
@@ -386,7 +396,8 @@ impl Session {
         let left = access.expires_in.min(FOREVER);
         let end = now + left;
         self.auth_by = None;
-        self.expires_at = Some(end + self.settings.leeway);
+        self.token_ends_at = Some(end);
+        self.expires_at = Some(now + access.believed_for.min(FOREVER));
         self.expiring_at = Some(end.checked_sub(EXPIRING).map_or(now, |at| at.max(now)));
         self.send(
             Reply::Ready {

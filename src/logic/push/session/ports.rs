@@ -22,8 +22,6 @@ pub struct Settings {
     pub pong: Duration,
     /// For the first token.
     pub auth: Duration,
-    /// After a token's end.
-    pub leeway: Duration,
     /// At most so many.
     pub subscriptions: usize,
     /// From the client, in the long run.
@@ -39,6 +37,8 @@ pub struct Access {
     pub expires_at: Timestamp,
     /// The same, from now on.
     pub expires_in: Duration,
+    /// How long it is believed from now on: longer, since clocks differ.
+    pub believed_for: Duration,
 }
 
 /// Why a token gives nothing.
@@ -63,6 +63,8 @@ pub enum Input<'a> {
     TooBig,
     /// A token was looked at.
     Verified(Result<Access, NoAccess>),
+    /// A ping came, which is answered without us.
+    Ping,
     /// The answer to a ping came.
     Pong,
     /// Something waits to be written, and the client does not take it.

@@ -12,7 +12,6 @@ fn settings() -> Arc<Settings> {
         heartbeat: secs(25),
         pong: secs(10),
         auth: secs(5),
-        leeway: secs(30),
         subscriptions: 2,
         frames_per_second: 10,
     })
@@ -31,6 +30,7 @@ fn access(user: &str, grants: &[&str], expires_in_s: u64) -> Access {
         rights: Arc::new(Rights::new(Some(user.to_owned()), Some(&grants.into()))),
         expires_at: Timestamp(0),
         expires_in: secs(expires_in_s),
+        believed_for: secs(expires_in_s + 30),
     }
 }
 
@@ -251,7 +251,7 @@ fn a_token_that_lasts_for_ever_is_taken() {
     let mut bench = Bench::new();
     bench.says(AUTH);
     let mut forever = access("c-7", &[], 0);
-    forever.expires_in = Duration::MAX;
+    (forever.expires_in, forever.believed_for) = (Duration::MAX, Duration::MAX);
     bench.takes(Input::Verified(Ok(forever)));
     assert_eq!(bench.deadline(), 25);
 }
@@ -284,6 +284,26 @@ fn who_takes_nothing_is_neither_asked_nor_missed_until_it_is_too_late() {
     bench.session.handle(bench.at(50), Input::Wrote);
     assert_eq!(bench.at_tick(59), ["ping"], "the first reached it at 50");
     assert_eq!(bench.at_tick(60), ["bye 4009", "close 4009"]);
+}
+
+#[test]
+fn a_token_in_its_leeway_is_believed_no_longer_for_being_shown_late() {
+    let mut bench = Bench::new();
+    bench.says(AUTH);
+    let mut late = access("c-7", &[], 0);
+    late.believed_for = secs(7);
+    bench.takes(Input::Verified(Ok(late)));
+    assert_eq!(bench.at_tick(6), ["expiring 0"]);
+    assert_eq!(bench.at_tick(7), ["bye 4101", "close 4101"]);
+}
+
+#[test]
+fn pings_count_towards_the_rate() {
+    let mut bench = Bench::in_session(&[]);
+    for _ in 0..151 {
+        bench.takes(Input::Ping);
+    }
+    assert!(bench.session.read_from().unwrap() > bench.start);
 }
 
 #[test]
