@@ -34,8 +34,8 @@ pub(super) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
         topic: &topic,
         site: &site,
     };
-    let (many, cpu) = way.measure(options.rate, 0..count);
-    let (one, idle_cpu) = way.measure(IDLE_RATE, count..count + 1);
+    let many = way.measure(options.rate, 0..count);
+    let one = way.measure(IDLE_RATE, count..count + 1);
     assert!(site.daemon.terminate() == 0, "{}", site.daemon.log());
 
     table.section(
@@ -46,17 +46,31 @@ pub(super) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
         ),
         ["outboxd", "one client", ""],
     );
-    for (name, part) in [("p50", 0.50), ("p99", 0.99), ("max", 1.0)] {
-        let [many, one] = [&many, &one].map(|latencies| Some(latencies.part(part)));
-        table.row(Row::new(name, 1, [many, one, None]));
-    }
-    let ms_per_s = |cpu: f64| Some(cpu * 1000.0 / options.duration.as_secs_f64());
-    let mut row = |figure, many, one| {
-        table.row(Row::new(figure, 0, [ms_per_s(many), ms_per_s(one), None]));
+    let mut row = |figure: &str, decimals, value: &dyn Fn(&Measured) -> f64| {
+        let cells = [Some(value(&many)), Some(value(&one)), None];
+        table.row(Row::new(figure, decimals, cells));
     };
-    row("CPU ms per s: outboxd", cpu.client, idle_cpu.client);
-    row("CPU ms per s: PostgreSQL", cpu.postgres, idle_cpu.postgres);
-    row("CPU ms per s: broker", cpu.kafka, idle_cpu.kafka);
+    for (name, part) in [("p50", 0.50), ("p99", 0.99), ("max", 1.0)] {
+        row(name, 1, &|it| it.latencies.part(part));
+    }
+    row("mean: insert to published", 1, &|it| it.published_ms);
+    row("mean: insert to written to a client", 1, &|it| {
+        it.written_ms
+    });
+    let ms_per_s = 1000.0 / options.duration.as_secs_f64();
+    row("CPU ms per s: outboxd", 0, &|it| it.cpu.client * ms_per_s);
+    row("CPU ms per s: PostgreSQL", 0, &|it| {
+        it.cpu.postgres * ms_per_s
+    });
+    row("CPU ms per s: broker", 0, &|it| it.cpu.kafka * ms_per_s);
+}
+
+struct Measured {
+    latencies: Latencies,
+    cpu: Cpu,
+    /// What outboxd's own metrics say, on average and with the warm-up.
+    published_ms: f64,
+    written_ms: f64,
 }
 
 struct Way<'a> {
@@ -69,7 +83,7 @@ struct Way<'a> {
 
 impl Way<'_> {
     /// One client for each key; all events of a key are of one saga.
-    fn measure(&self, rate: u32, keys: std::ops::Range<usize>) -> (Latencies, Cpu) {
+    fn measure(&self, rate: u32, keys: std::ops::Range<usize>) -> Measured {
         let insert = format!(
             "insert into outbox.event (topic, key, event_type, payload, saga_type, saga_id, saga_user, saga_state) \
              values ($1, $2, 'OrderCreated', $3, '{SAGA_TYPE}', $2, $2, 'APPROVAL_PENDING')"
@@ -80,6 +94,7 @@ impl Way<'_> {
         let crowd = Crowd::open(self.site.address(), logins);
         let plan = Plan::new(self.options, rate, keys);
         crowd.measure_from(plan.measured_from);
+        let before = self.site.daemon.metrics();
         let cpu = thread::scope(|scope| {
             let writers = scope.spawn(|| pace::insert(self.service, &insert, self.topic, plan));
             let cpu = pace::usage(self.bench, process, self.options.duration);
@@ -89,6 +104,19 @@ impl Way<'_> {
         let events = u64::try_from(plan.events).expect("it fits");
         crowd.wait("all events", |seen| seen.news.load(Relaxed) >= events);
         assert!(crowd.news() == events, "an event came twice");
-        (crowd.close(), cpu)
+        let after = self.site.daemon.metrics();
+        let mean_ms = |name: &str| {
+            let [sum, count] = ["sum", "count"].map(|part| {
+                let name = format!("outboxd_{name}_seconds_{part}");
+                after.sum(&name) - before.sum(&name)
+            });
+            sum / count * 1000.0
+        };
+        Measured {
+            latencies: crowd.close(),
+            cpu,
+            published_ms: mean_ms("insert_to_publish"),
+            written_ms: mean_ms("insert_to_push"),
+        }
     }
 }
