@@ -107,8 +107,9 @@ where
         End::Breach(code) => u16::from(*code),
         End::Left(code) => *code,
     });
-    // A client that does not listen is left alone.
-    let _ = tokio::time::timeout(2 * GOODBYE, socket.goodbye(end)).await;
+    // In a box: every connection would keep room for it all its life. A client that does not listen is left alone.
+    let goodbye = Box::pin(socket.goodbye(end));
+    let _ = tokio::time::timeout(2 * GOODBYE, goodbye).await;
 }
 
 impl<S> Socket<S>
