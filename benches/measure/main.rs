@@ -11,11 +11,7 @@
 )]
 
 #[path = "../../tests/support/mod.rs"]
-#[allow(
-    clippy::indexing_slicing,
-    unused_imports,
-    reason = "its own tests run elsewhere"
-)]
+#[allow(unused_imports, reason = "its own tests run elsewhere")]
 mod support;
 #[path = "../../tests/it/world.rs"]
 #[allow(dead_code, reason = "made for the tests, which need more of it")]

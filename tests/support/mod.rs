@@ -4,6 +4,7 @@
 //! Everything blocks, and may be called from async code as well.
 #![allow(dead_code, reason = "each user needs a part")]
 #![allow(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a helper that cannot do its work fails the test, and says why"
