@@ -36,5 +36,5 @@ test: prerequisites services ## all tests, with the PostgreSQL and Kafka that th
 	@tests/run.sh
 
 .PHONY: bench
-bench: ## measure speed and cost beside bare PostgreSQL and bare Kafka (5 minutes); BENCH="--json FILE" for options
-	@cargo bench --bench relay -- $(BENCH)
+bench: ## measure speed and cost beside bare PostgreSQL, Kafka and send(2) (8 minutes); BENCH="--only push --json FILE" for options
+	@cargo bench --bench measure -- $(BENCH)

@@ -105,24 +105,30 @@ async fn connection(stream: TcpStream, guest: Arc<Guest>, hub: &Hub, router: Rou
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(GIVEN_UP));
     // In a box of its own, which is gone before the long life of a WebSocket begins.
     Box::pin(requests(stream, Arc::clone(&guest), hub, router)).await;
+    if let Some((stream, accepted)) = upgraded(guest).await {
+        socket::serve(stream, accepted).await;
+    }
+}
+
+/// What the requests have left: a WebSocket, if one was accepted. Nothing else of them lives as long as that does.
+async fn upgraded(guest: Arc<Guest>) -> Option<(TcpStream, Accepted)> {
     let upgraded = guest
         .upgraded
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     drop(guest);
-    let Some((upgrade, accepted)) = upgraded else {
-        return;
-    };
+    let (upgrade, accepted) = upgraded?;
     match upgrade
         .await
         .map(|upgraded| upgraded.downcast::<TokioIo<TcpStream>>())
     {
-        // What came before the upgrade is part of no WebSocket: clients wait for the answer.
-        Ok(Ok(parts)) => socket::serve(parts.io.into_inner(), *accepted).await,
+        // What came before the upgrade is part of no WebSocket: clients wait for the answer. Its buffer of 8 KiB goes here.
+        Ok(Ok(parts)) => return Some((parts.io.into_inner(), *accepted)),
         Ok(Err(_)) => debug!("a connection that is no TCP stream was upgraded"),
         Err(error) => debug!(%error, "a client went away while it upgraded"),
     }
+    None
 }
 
 async fn requests(stream: TcpStream, guest: Arc<Guest>, hub: &Hub, router: Router) {

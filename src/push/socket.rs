@@ -103,8 +103,9 @@ where
     let queue = Arc::clone(&visit.who.queue);
     // Whatever still happens to sagas is not for this client.
     drop(visit);
-    // A client that does not listen is left alone.
-    let _ = tokio::time::timeout(2 * GOODBYE, goodbye(stream, &queue, end)).await;
+    // In a box: every connection would keep room for it all its life. A client that does not listen is left alone.
+    let goodbye = Box::pin(goodbye(stream, &queue, end));
+    let _ = tokio::time::timeout(2 * GOODBYE, goodbye).await;
 }
 
 impl<S> Socket<S>

@@ -59,22 +59,39 @@ impl Cpu {
 
 /// The peak of a process' resident memory in MiB.
 pub(crate) fn peak_memory_mib(process: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.expect("the kernel tells the peak in kB") / 1024.0
+    memory_kib(process, "VmHWM:") / 1024.0
 }
 
-/// A process with its children; those that have ended are counted once their parent has noticed.
-fn seconds(process: u32) -> f64 {
+/// The resident memory of a process in KiB, now.
+pub(crate) fn resident_kib(process: u32) -> f64 {
+    memory_kib(process, "VmRSS:")
+}
+
+fn memory_kib(process: u32, name: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.expect("the kernel tells it in kB")
+}
+
+/// Seconds of processor time of the thread that asks.
+pub(crate) fn own_thread() -> f64 {
+    ticks("thread-self").expect("it runs") / TICKS_A_SECOND
+}
+
+/// Seconds of processor time of a process with its children; those that have ended are counted once their parent has noticed.
+pub(crate) fn seconds(process: u32) -> f64 {
     let children = process::children(process);
     // One that ends in between is counted in its parent's time the next time.
-    let children: f64 = children.into_iter().filter_map(ticks).sum();
-    let own = ticks(process).unwrap_or_else(|| panic!("process {process} is gone"));
+    let children: f64 = children
+        .iter()
+        .filter_map(|child| ticks(&child.to_string()))
+        .sum();
+    let own = ticks(&process.to_string()).unwrap_or_else(|| panic!("process {process} is gone"));
     (own + children) / TICKS_A_SECOND
 }
 
-fn ticks(process: u32) -> Option<f64> {
+fn ticks(process: &str) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name may hold blanks and parentheses; what follows the last one is the third field.
     let (_, fields) = stat.rsplit_once(')')?;

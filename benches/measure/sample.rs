@@ -16,7 +16,7 @@ use crate::world::Service;
 pub(crate) const PAYLOAD_BYTES: usize = 1024;
 /// Partitions of the topic that the events go to.
 pub(crate) const PARTITIONS: i32 = 4;
-const KEYS: usize = 10_000;
+pub(crate) const KEYS: usize = 10_000;
 const EVENT_TYPE: &str = "OrderCreated";
 /// Rows of one insert, and sessions that insert.
 const ROWS: usize = 500;

@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::HEADS;
+use super::bare::{self, Bare};
 use crate::Bench;
-use crate::bare::{self, Bare};
 use crate::options::Options;
 use crate::sample::{self, PARTITIONS, PAYLOAD_BYTES, Record};
 use crate::support::consumer::{self, owned};
@@ -59,41 +60,62 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
     table.section(&format!(
         "Drain of {} events, {PAYLOAD_BYTES} bytes of payload, {PARTITIONS} partitions; median of {}",
         options.rows, options.rounds
-    ));
+    ), HEADS);
     let slower = |round: &Round| {
         round.relay.events_per_s / round.read.events_per_s.min(round.produce.events_per_s)
     };
-    table.row(Row {
-        outboxd: median(|round| round.relay.events_per_s),
-        database: median(|round| round.read.events_per_s),
-        kafka: median(|round| round.produce.events_per_s),
-        note: format!("{:.2} of the slower", median(slower).unwrap_or_default()),
-        ..Row::new("events per s", 0)
-    });
-    table.row(Row {
-        outboxd: median(|round| round.relay.cpu.client),
-        database: median(|round| round.read.cpu.client),
-        kafka: median(|round| round.produce.cpu.client),
-        ..Row::new("CPU s per million: outboxd, reader, producer", 1)
-    });
-    table.row(Row {
-        outboxd: median(|round| round.relay.cpu.postgres),
-        database: median(|round| round.read.cpu.postgres),
-        ..Row::new("CPU s per million: PostgreSQL", 1)
-    });
-    table.row(Row {
-        outboxd: median(|round| round.relay.cpu.kafka),
-        kafka: median(|round| round.produce.cpu.kafka),
-        ..Row::new("CPU s per million: broker", 1)
-    });
-    table.row(Row {
-        outboxd: median(|round| round.memory_mib),
-        ..Row::new("peak resident memory, MiB", 0)
-    });
-    table.row(Row {
-        outboxd: median(|round| round.first_s),
-        ..Row::new("start of the daemon to first published event, s", 2)
-    });
+    table.row(
+        Row::new(
+            "events per s",
+            0,
+            [
+                median(|round| round.relay.events_per_s),
+                median(|round| round.read.events_per_s),
+                median(|round| round.produce.events_per_s),
+            ],
+        )
+        .note(format!(
+            "{:.2} of the slower",
+            median(slower).unwrap_or_default()
+        )),
+    );
+    table.row(Row::new(
+        "CPU s per million: outboxd, reader, producer",
+        1,
+        [
+            median(|round| round.relay.cpu.client),
+            median(|round| round.read.cpu.client),
+            median(|round| round.produce.cpu.client),
+        ],
+    ));
+    table.row(Row::new(
+        "CPU s per million: PostgreSQL",
+        1,
+        [
+            median(|round| round.relay.cpu.postgres),
+            median(|round| round.read.cpu.postgres),
+            None,
+        ],
+    ));
+    table.row(Row::new(
+        "CPU s per million: broker",
+        1,
+        [
+            median(|round| round.relay.cpu.kafka),
+            None,
+            median(|round| round.produce.cpu.kafka),
+        ],
+    ));
+    table.row(Row::new(
+        "peak resident memory, MiB",
+        0,
+        [median(|round| round.memory_mib), None, None],
+    ));
+    table.row(Row::new(
+        "start of the daemon to first published event, s",
+        2,
+        [median(|round| round.first_s), None, None],
+    ));
 }
 
 fn round(bench: &Bench, rows: usize) -> Round {

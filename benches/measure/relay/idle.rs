@@ -2,6 +2,7 @@
 
 use std::{thread, time::Duration};
 
+use super::HEADS;
 use crate::Bench;
 use crate::options::Options;
 use crate::support::unique;
@@ -20,24 +21,24 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
     daemon.wait_ready();
     let beside = usage(bench, daemon.pid().expect("it runs"), options.duration);
     assert!(daemon.terminate() == 0, "{}", daemon.log());
-    table.section(&format!(
-        "Idle for {} s, one source: CPU ms per s",
-        options.duration.as_secs()
+    table.section(
+        &format!(
+            "Idle for {} s, one source: CPU ms per s",
+            options.duration.as_secs()
+        ),
+        HEADS,
+    );
+    table.row(Row::new("outboxd", 1, [Some(beside.client), None, None]));
+    table.row(Row::new(
+        "PostgreSQL",
+        1,
+        [Some(beside.postgres), Some(alone.postgres), None],
     ));
-    table.row(Row {
-        outboxd: Some(beside.client),
-        ..Row::new("outboxd", 1)
-    });
-    table.row(Row {
-        outboxd: Some(beside.postgres),
-        database: Some(alone.postgres),
-        ..Row::new("PostgreSQL", 1)
-    });
-    table.row(Row {
-        outboxd: Some(beside.kafka),
-        kafka: Some(alone.kafka),
-        ..Row::new("broker", 1)
-    });
+    table.row(Row::new(
+        "broker",
+        1,
+        [Some(beside.kafka), None, Some(alone.kafka)],
+    ));
 }
 
 fn usage(bench: &Bench, client: u32, duration: Duration) -> Cpu {
