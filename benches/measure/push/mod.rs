@@ -8,6 +8,7 @@ mod feed;
 mod latency;
 mod memory;
 #[path = "../../../tests/it/push/site.rs"]
+#[expect(clippy::indexing_slicing, reason = "it is a test's")]
 #[allow(dead_code, reason = "made for the tests, which need more of it")]
 mod site;
 
