@@ -1,4 +1,5 @@
-//! An event, as it was inserted and as it comes out of Kafka. Never its payload: this demo follows events, not what they say.
+//! An event, as it was inserted and as it comes out of Kafka, and what it says of its saga. Never its payload: this demo follows
+//! events, not what they say.
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, macros::format_description};
@@ -28,6 +29,38 @@ pub(crate) struct Sight {
     pub(crate) at: String,
     /// From the insert (`ce_time`) until it was seen.
     pub(crate) milliseconds: f64,
+}
+
+/// The state of a saga.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SagaState {
+    /// `saga_id`.
+    pub(crate) saga: String,
+    /// `saga_state`.
+    pub(crate) state: String,
+    /// `saga_outcome`; `None`: it goes on.
+    pub(crate) outcome: Option<String>,
+}
+
+/// A state that the saga's client saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StateSeen {
+    /// The state.
+    #[serde(flatten)]
+    pub(crate) state: SagaState,
+    /// The state that this client saw before; `None`: this is its first.
+    pub(crate) previous: Option<String>,
+    /// Whose client it is.
+    pub(crate) user: String,
+    /// When it was seen: the time of the day in UTC, for people.
+    pub(crate) at: String,
+    /// From the insert (the frame's `at`) until it was seen.
+    pub(crate) milliseconds: f64,
+}
+
+/// From an insert until now.
+pub(crate) fn milliseconds(inserted: OffsetDateTime, now: OffsetDateTime) -> f64 {
+    (now - inserted).as_seconds_f64() * 1000.0
 }
 
 /// A time of the day as people read it.

@@ -88,10 +88,7 @@ impl Ledger {
 
     /// So many percent of all events were seen within so many milliseconds of their insert; `None` without events.
     pub(crate) fn percentile(&self, percent: usize) -> Option<f64> {
-        let mut all: Vec<f64> = self.seen.iter().map(|sight| sight.milliseconds).collect();
-        all.sort_by(f64::total_cmp);
-        let rank = (all.len() * percent).div_ceil(100);
-        all.get(rank.checked_sub(1)?).copied()
+        percentile(self.seen.iter().map(|sight| sight.milliseconds), percent)
     }
 
     /// What is wrong, a line each; nothing when the consumer saw every committed event exactly once, no other, and those of one
@@ -169,6 +166,14 @@ impl Ledger {
             })
             .collect()
     }
+}
+
+/// So many percent of all values are at most this; `None` without values.
+pub(crate) fn percentile(values: impl Iterator<Item = f64>, percent: usize) -> Option<f64> {
+    let mut all: Vec<f64> = values.collect();
+    all.sort_by(f64::total_cmp);
+    let rank = (all.len() * percent).div_ceil(100);
+    all.get(rank.checked_sub(1)?).copied()
 }
 
 /// The ids of the events of each key in their order, each id once. Order is promised per source, topic and key.

@@ -1,12 +1,16 @@
-//! What `make demo` runs: real databases, a real Kafka, outboxd between them, a program that places orders, and a consumer in a
-//! process of its own. The demo believes nobody: it compares what was committed with what that consumer saw.
+//! What `make demo` runs: real databases, a real Kafka, outboxd between them, a program that places orders, and in processes of
+//! their own a consumer and the customers' clients. The demo believes nobody: it compares what was committed with what they saw.
 //!
-//! `orders.rs` shows what a service has to do; `world.rs` what outboxd needs around it.
+//! `orders.rs` and `outbox.rs` show what a service has to do, `client.rs` what a client has; `world.rs` what outboxd needs around it.
 
+mod again;
+mod client;
 mod consumer;
 mod event;
 mod ledger;
 mod orders;
+mod outbox;
+mod sagas;
 mod screen;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -14,17 +18,20 @@ mod world;
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     process::{self, ExitCode},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::{Duration, Instant},
 };
 
+use again::Again;
 use clap::{Parser, Subcommand};
-use consumer::Consumer;
+use client::{Report, Watch};
 use event::Sight;
 use ledger::Ledger;
-use orders::{Ended, OrderProgram};
+use orders::{OrderProgram, Told};
+use sagas::Sagas;
 use screen::Screen;
 use tokio::{
     runtime,
@@ -36,7 +43,7 @@ use world::{Failure, TOPICS, World};
 /// How often the servers are looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long an event may be on its way before something must be wrong.
+/// How long an event or a state may be on its way before something must be wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Shows outboxd at work.
@@ -45,6 +52,9 @@ struct Arguments {
     /// End by itself when so many orders are placed; without it Ctrl-C ends it.
     #[arg(long)]
     orders: Option<u64>,
+    /// Run this half of outboxd only: the demo must notice, and fail.
+    #[arg(long, value_parser = ["relay", "push"])]
+    only: Option<String>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -58,18 +68,28 @@ enum Role {
         bootstrap: String,
         topics: Vec<String>,
     },
+    /// Be the customers' clients, likewise.
+    #[command(hide = true)]
+    Watch {
+        #[arg(long)]
+        push: SocketAddr,
+    },
 }
 
 /// What the demo hears from those that work for it.
 enum News {
-    /// The order program ended a transaction.
-    Ended(Ended),
-    /// It ended itself, after so many orders.
+    /// The order program tells of its work.
+    Told(Told),
+    /// It ended, after so many orders.
     Placed(Result<u64, Failure>),
     /// The consumer saw an event.
     Seen(Sight),
     /// It ended.
     Blind,
+    /// The clients report.
+    Watched(Report),
+    /// They ended.
+    Deaf,
 }
 
 fn main() -> ExitCode {
@@ -78,7 +98,8 @@ fn main() -> ExitCode {
         Some(Role::Consume { bootstrap, topics }) => {
             consumer::run(&bootstrap, &topics).map(|()| true)
         }
-        None => demo(arguments.orders),
+        Some(Role::Watch { push }) => client::run(push).map(|()| true),
+        None => demo(arguments.orders, arguments.only.as_deref()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -91,44 +112,66 @@ fn main() -> ExitCode {
 }
 
 /// Runs everything once; gives whether all was right.
-fn demo(orders: Option<u64>) -> Result<bool, Failure> {
-    let screen = Screen::new();
+fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
+    let screen = Screen::new(orders);
     screen.title()?;
     // Until it stands, Ctrl-C simply ends this process: everything that it has started by then ends with it.
-    let world = World::start(&screen)?;
+    let world = World::start(&screen, only)?;
     let (sender, news) = channel();
-    let reports = sender.clone();
-    let report = move |sight: Option<Sight>| {
-        let _ = reports.send(sight.map_or(News::Blind, News::Seen));
-    };
-    let began = Instant::now();
-    let consumer = Consumer::start(&world.kafka.bootstrap(), &TOPICS, report)?;
-    screen.started(
-        "consumer",
-        "read_committed, its own process",
-        began.elapsed(),
-    )?;
+    let (consumer, clients) = onlookers(&world, &screen, &sender)?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone());
     screen.invite(&world, orders)?;
-    place_orders(&world, orders, stop, sender);
+    place_orders(&world, orders, stop.clone(), sender);
 
     let mut show = Show {
         screen,
         _consumer: consumer,
+        clients,
         world,
         news,
         ledger: Ledger::default(),
+        sagas: Sagas::default(),
+        endless: orders.is_none().then_some(stop),
         placed: None,
     };
     let mut faults = Vec::new();
     if let Err(failure) = show.watch().and_then(|()| show.drain()) {
         faults.push(failure.to_string());
     }
+    faults.extend(show.sagas.faults());
     faults.extend(show.ledger.faults());
     let placed = show.placed.unwrap_or_default();
-    show.screen.summary(&show.ledger, placed, &faults)?;
+    show.screen
+        .summary(placed, &show.ledger, &show.sagas, &faults)?;
     Ok(faults.is_empty())
+}
+
+/// Starts the consumer and the clients, which tell what they see.
+fn onlookers(
+    world: &World,
+    screen: &Screen,
+    news: &Sender<News>,
+) -> Result<(Again, Again), Failure> {
+    // Nobody listens any more when the demo has failed.
+    let reports = news.clone();
+    let report = move |sight: Option<Sight>| {
+        let _ = reports.send(sight.map_or(News::Blind, News::Seen));
+    };
+    let began = Instant::now();
+    let consumer = consumer::start(&world.kafka.bootstrap(), &TOPICS, report)?;
+    let how = "read_committed, its own process";
+    screen.started("consumer", how, began.elapsed())?;
+
+    let reports = news.clone();
+    let report = move |report: Option<Report>| {
+        let _ = reports.send(report.map_or(News::Deaf, News::Watched));
+    };
+    let began = Instant::now();
+    let clients = client::start(world.push(), report)?;
+    let how = "a WebSocket per order, own process";
+    screen.started("clients", how, began.elapsed())?;
+    Ok((consumer, clients))
 }
 
 /// Runs the order program on a thread of its own.
@@ -136,8 +179,7 @@ fn place_orders(world: &World, orders: Option<u64>, stop: CancellationToken, new
     let (shop, kitchen) = (world.url("shop"), world.url("kitchen"));
     thread::spawn(move || {
         let reports = news.clone();
-        // Nobody listens any more when the demo has failed.
-        let report = move |ended| drop(reports.send(News::Ended(ended)));
+        let report = move |told| drop(reports.send(News::Told(told)));
         let placed = support::block_on(async {
             let program = OrderProgram::connect(&shop, &kitchen, report, stop).await?;
             program.run(orders).await
@@ -173,10 +215,14 @@ fn stop_on_signals(stop: CancellationToken) {
 struct Show {
     screen: Screen,
     // Ends before Kafka does, or it would complain.
-    _consumer: Consumer,
+    _consumer: Again,
+    clients: Again,
     world: World,
     news: Receiver<News>,
     ledger: Ledger,
+    sagas: Sagas,
+    /// Ends the orders, when nothing else does.
+    endless: Option<CancellationToken>,
     /// How many orders were placed, once no more will be.
     placed: Option<u64>,
 }
@@ -187,12 +233,18 @@ impl Show {
         loop {
             self.hear()?;
             self.world.check()?;
-            match self.ledger.waiting_since() {
-                None if self.placed.is_some() => return Ok(()),
-                Some(since) if since.elapsed() > PATIENCE => {
-                    return Err(format!("an event has been on its way for {PATIENCE:?}").into());
-                }
-                None | Some(_) => {}
+            self.screen.progress(&self.ledger, &self.sagas)?;
+            let (event, state) = (self.ledger.waiting_since(), self.sagas.waiting_since());
+            let late = |since: Option<Instant>| since.is_some_and(|it| it.elapsed() > PATIENCE);
+            if late(event) {
+                return Err(format!("an event has been on its way for {PATIENCE:?}").into());
+            }
+            if late(state) {
+                let what = "a saga's state has been on its way to its client";
+                return Err(format!("{what} for {PATIENCE:?}").into());
+            }
+            if self.placed.is_some() && event.is_none() && state.is_none() {
+                return Ok(());
             }
         }
     }
@@ -214,14 +266,7 @@ impl Show {
     /// Takes the next piece of news, if there is any soon.
     fn hear(&mut self) -> Result<(), Failure> {
         match self.news.recv_timeout(TICK) {
-            Ok(News::Ended(transaction)) => {
-                self.screen.ended(&transaction)?;
-                if transaction.committed {
-                    self.ledger.commit(transaction.events, Instant::now());
-                } else {
-                    self.ledger.roll_back(transaction.events);
-                }
-            }
+            Ok(News::Told(told)) => self.told(told)?,
             Ok(News::Placed(placed)) => {
                 self.placed = Some(placed?);
                 self.ledger
@@ -232,10 +277,58 @@ impl Show {
                 self.screen.sight(&sight)?;
                 self.ledger.see(sight);
             }
-            Ok(News::Blind) | Err(RecvTimeoutError::Disconnected) => {
-                return Err("the consumer ended by itself".into());
+            Ok(News::Watched(report)) => self.watched(report)?,
+            Ok(News::Blind) => return Err("the consumer ended by itself".into()),
+            Ok(News::Deaf) | Err(RecvTimeoutError::Disconnected) => {
+                return Err("the clients ended by themselves".into());
             }
             Err(RecvTimeoutError::Timeout) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes what the order program tells.
+    fn told(&mut self, told: Told) -> Result<(), Failure> {
+        match told {
+            Told::Placing { order, customer } => {
+                let token = self.world.token(&customer)?;
+                self.clients.tell(&Watch {
+                    saga: order,
+                    user: customer,
+                    token,
+                })?;
+            }
+            Told::Ended(transaction) => {
+                self.screen.ended(&transaction)?;
+                if transaction.committed {
+                    let now = Instant::now();
+                    self.ledger.commit(transaction.events, now);
+                    if let Some(state) = transaction.state {
+                        self.sagas.commit(state, now);
+                    }
+                } else {
+                    self.ledger.roll_back(transaction.events);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the clients report.
+    fn watched(&mut self, report: Report) -> Result<(), Failure> {
+        match report {
+            Report::Saw(seen) => {
+                self.screen.state(&seen)?;
+                self.sagas.see(seen);
+            }
+            Report::Failed { saga, why } => {
+                self.screen.failed(&saga, &why)?;
+                self.sagas.fail(&saga, why);
+                // It is wrong by now, and would be wrong for ever.
+                if let Some(stop) = &self.endless {
+                    stop.cancel();
+                }
+            }
         }
         Ok(())
     }

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::{Client, Error, NoTls, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::event::Event;
+use crate::{
+    event::{Event, SagaState},
+    outbox::Outbox,
+};
 
 /// What the shop keeps of its own, beside its outbox.
 pub(crate) const SHOP_TABLES: &str = "
@@ -37,10 +40,20 @@ const LEISURELY: Duration = Duration::from_millis(120);
 /// The same for who waits for the end.
 const QUICK: Duration = Duration::from_millis(20);
 
+/// What it tells of its work.
+pub(crate) enum Told {
+    /// An order is about to be placed by a customer, who may want to watch it.
+    Placing { order: String, customer: String },
+    /// A transaction ended.
+    Ended(Ended),
+}
+
 /// How a transaction ended, and the events that it inserted.
 pub(crate) struct Ended {
     pub(crate) committed: bool,
     pub(crate) events: Vec<Event>,
+    /// The saga's new state, if one of them says so.
+    pub(crate) state: Option<SagaState>,
 }
 
 /// Both services, which in this demo live in one program.
@@ -51,8 +64,9 @@ pub(crate) struct OrderProgram<Report> {
     stop: CancellationToken,
 }
 
-impl<Report: FnMut(Ended)> OrderProgram<Report> {
-    /// Connects to both databases, each as its service's own role. `report` hears of every transaction when it has ended.
+impl<Report: FnMut(Told)> OrderProgram<Report> {
+    /// Connects to both databases, each as its service's own role. `report` hears of every order before it is placed,
+    /// and of every transaction when it has ended.
     pub(crate) async fn connect(
         shop: &str,
         kitchen: &str,
@@ -77,6 +91,7 @@ impl<Report: FnMut(Ended)> OrderProgram<Report> {
         let mut placed = 0;
         while orders != Some(placed) && !self.stop.is_cancelled() {
             let order = Order::number(placed + 1);
+            (self.end.report)(order.placing());
             for step in order.steps() {
                 // A transaction that was rolled back left nothing behind, no event either: it is simply done again.
                 while !self.take(*step, &order).await? {}
@@ -126,8 +141,9 @@ impl<Report: FnMut(Ended)> OrderProgram<Report> {
             saga_state: Some("APPROVAL_PENDING"),
             ..order.shop("OrderCreated")
         };
+        let state = created.state();
         let events = vec![created.insert(&shop).await?];
-        self.end.transaction(shop, events).await
+        self.end.transaction(shop, events, state).await
     }
 
     /// The shop: one transaction that changes an order twice. Who reads the topic sees both, in this order.
@@ -144,7 +160,7 @@ impl<Report: FnMut(Ended)> OrderProgram<Report> {
             };
             events.push(revised.insert(&shop).await?);
         }
-        self.end.transaction(shop, events).await
+        self.end.transaction(shop, events, None).await
     }
 
     /// The kitchen: a ticket for the order, or a refusal. A participant of the saga reports its step, and nothing else.
@@ -166,7 +182,7 @@ impl<Report: FnMut(Ended)> OrderProgram<Report> {
             ..order.kitchen(event_type)
         };
         let events = vec![opened.insert(&kitchen).await?];
-        self.end.transaction(kitchen, events).await
+        self.end.transaction(kitchen, events, None).await
     }
 
     /// The kitchen: it begins to cook.
@@ -180,7 +196,7 @@ impl<Report: FnMut(Ended)> OrderProgram<Report> {
             ..order.kitchen("TicketConfirmed")
         };
         let events = vec![confirmed.insert(&kitchen).await?];
-        self.end.transaction(kitchen, events).await
+        self.end.transaction(kitchen, events, None).await
     }
 
     /// The shop: the order is decided, and the saga has ended.
@@ -199,59 +215,9 @@ impl<Report: FnMut(Ended)> OrderProgram<Report> {
             saga_outcome: Some(outcome),
             ..order.shop(event_type)
         };
+        let state = decided.state();
         let events = vec![decided.insert(&shop).await?];
-        self.end.transaction(shop, events).await
-    }
-}
-
-/// One row of `outbox.event`. What is `None` stays null.
-struct Outbox<'a> {
-    source: &'a str,
-    topic: &'a str,
-    key: &'a str,
-    event_type: &'a str,
-    payload: Value,
-    saga_id: &'a str,
-    saga_user: Option<&'a str>,
-    saga_state: Option<&'a str>,
-    saga_outcome: Option<&'a str>,
-    saga_step: Option<&'a str>,
-    saga_step_status: Option<&'a str>,
-}
-
-impl Outbox<'_> {
-    /// All that a service has to do to publish an event: insert it, in the transaction that it belongs to.
-    async fn insert(self, transaction: &Transaction<'_>) -> Result<Event, Error> {
-        let insert = "
-            insert into outbox.event (
-                topic, key, event_type, payload, saga_type, saga_id, saga_user, saga_state, saga_outcome,
-                saga_step, saga_step_status)
-            values ($1, $2, $3, $4, 'create-order', $5, $6, $7, $8, $9, $10)
-            returning event_id::text";
-        let row = transaction
-            .query_one(
-                insert,
-                &[
-                    &self.topic,
-                    &self.key,
-                    &self.event_type,
-                    &self.payload.to_string(),
-                    &self.saga_id,
-                    &self.saga_user,
-                    &self.saga_state,
-                    &self.saga_outcome,
-                    &self.saga_step,
-                    &self.saga_step_status,
-                ],
-            )
-            .await?;
-        Ok(Event {
-            id: row.get(0),
-            source: self.source.to_owned(),
-            topic: self.topic.to_owned(),
-            key: Some(self.key.to_owned()),
-            event_type: self.event_type.to_owned(),
-        })
+        self.end.transaction(shop, events, state).await
     }
 }
 
@@ -261,12 +227,13 @@ struct End<Report> {
     report: Report,
 }
 
-impl<Report: FnMut(Ended)> End<Report> {
+impl<Report: FnMut(Told)> End<Report> {
     /// Commits, or now and then rolls back, as if the service had thought better of it; says which.
     async fn transaction(
         &mut self,
         transaction: Transaction<'_>,
         events: Vec<Event>,
+        state: Option<SagaState>,
     ) -> Result<bool, Error> {
         self.count += 1;
         let committed = !ROLLED_BACK.contains(&(self.count % 9));
@@ -275,7 +242,11 @@ impl<Report: FnMut(Ended)> End<Report> {
         } else {
             transaction.rollback().await?;
         }
-        (self.report)(Ended { committed, events });
+        (self.report)(Told::Ended(Ended {
+            committed,
+            events,
+            state,
+        }));
         Ok(committed)
     }
 }
@@ -327,6 +298,13 @@ impl Order {
                 ApproveOrder,
             ],
             _ => &[CreateOrder, CreateTicket, ConfirmTicket, ApproveOrder],
+        }
+    }
+
+    fn placing(&self) -> Told {
+        Told::Placing {
+            order: self.id.clone(),
+            customer: self.customer.clone(),
         }
     }
 

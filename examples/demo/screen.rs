@@ -1,17 +1,18 @@
-//! What the demo looks like: every line that it prints, within 80 columns. Colours are for terminals only.
+//! What the demo looks like: every line that it prints, within 100 columns. Colours are for terminals only.
 
 use std::{
     env,
     io::{self, IsTerminal, Result, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
 
 use crate::{
-    event::{self, Event, Sight},
+    event::{self, Event, Sight, StateSeen},
     ledger::Ledger,
     orders::Ended,
+    sagas::Sagas,
     world::World,
 };
 
@@ -22,20 +23,33 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
+/// Where clients see states; events are seen in their topics.
+const WEBSOCKET: &str = "WebSocket";
+
 /// How many faults are told one by one.
-const FAULTS: usize = 10;
+const FAULTS: usize = 20;
+
+/// More orders than this are told as numbers, not one by one.
+const ORDERS: u64 = 30;
+
+/// From one line of numbers to the next.
+const PACE: Duration = Duration::from_secs(2);
 
 /// Standard output.
 pub(crate) struct Screen {
     colours: bool,
+    /// When the next line of numbers is due; `None`: orders are told one by one.
+    numbers: Option<Instant>,
 }
 
 impl Screen {
-    /// With colours when somebody looks at it who has not asked for none.
-    pub(crate) fn new() -> Self {
+    /// For so many orders, or without an end; with colours when somebody looks at it who has not asked for none.
+    pub(crate) fn new(orders: Option<u64>) -> Self {
         let wanted = env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+        let many = orders.is_some_and(|orders| orders > ORDERS);
         Self {
             colours: wanted && io::stdout().is_terminal(),
+            numbers: many.then(Instant::now),
         }
     }
 
@@ -43,7 +57,7 @@ impl Screen {
     pub(crate) fn title(&self) -> Result<()> {
         let title = self.paint(BOLD, "outboxd demo");
         self.line(&format!(
-            "\n{title}  Orders and their events, committed together, on their way to Kafka\n"
+            "\n{title}  Orders and their events, committed together, on their way to Kafka and to customers\n"
         ))?;
         self.line(&self.paint(DIM, "  starting PostgreSQL and Kafka, then outboxd ..."))
     }
@@ -52,7 +66,7 @@ impl Screen {
     pub(crate) fn started(&self, what: &str, detail: &str, took: Duration) -> Result<()> {
         let took = format!("{:5.1} s", took.as_secs_f64());
         self.line(&format!(
-            "  {what:<21}{detail:<33}{}",
+            "  {what:<21}{detail:<36}{}",
             self.paint(DIM, &took)
         ))
     }
@@ -62,6 +76,7 @@ impl Screen {
         let admin = world.daemon.admin();
         let places = [
             ("outboxd", format!("http://{admin}/metrics and /readyz")),
+            ("", format!("ws://{}/v1/ws", world.push())),
             ("", world.daemon.config().display().to_string()),
             ("shop", world.url("shop")),
             ("kitchen", world.url("kitchen")),
@@ -83,24 +98,80 @@ impl Screen {
             self.line(&self.paint(CYAN, &insert.join("\n")))?;
             self.line("\n  Ctrl-C stops everything and leaves nothing behind.")?;
         }
-        let columns = columns("UTC", "topic", "key", "type", "source", "insert to here");
-        self.line(&format!("\n{}", self.paint(DIM, &columns)))
+        let head = if self.numbers.is_some() {
+            let names = ["events", "rolled back", "seen", "sagas", "ended"];
+            numbers("UTC", names.map(str::to_owned), "p99 to Kafka", "to client")
+        } else {
+            columns(
+                "UTC",
+                "seen in",
+                "key",
+                "what",
+                "by / for",
+                "insert to here",
+            )
+        };
+        self.line(&format!("\n{}", self.paint(DIM, &head)))
     }
 
     /// An event came out of Kafka.
     pub(crate) fn sight(&self, sight: &Sight) -> Result<()> {
-        let took = format!("{:.1} ms", sight.milliseconds);
+        let took = milliseconds(Some(sight.milliseconds));
         self.event(&sight.at, &sight.event, &took, None)
+    }
+
+    /// A client saw its saga's state.
+    pub(crate) fn state(&self, seen: &StateSeen) -> Result<()> {
+        let state = &seen.state;
+        let previous = seen
+            .previous
+            .iter()
+            .map(|previous| format!("{previous} -> "));
+        let outcome = state.outcome.iter().map(|outcome| format!(", {outcome}"));
+        let what: String = previous
+            .chain([state.state.clone()])
+            .chain(outcome)
+            .collect();
+        let took = milliseconds(Some(seen.milliseconds));
+        let line = columns(&seen.at, WEBSOCKET, &state.saga, &what, &seen.user, &took);
+        self.one(&self.paint(GREEN, &line))
+    }
+
+    /// A client gave up.
+    pub(crate) fn failed(&self, saga: &str, why: &str) -> Result<()> {
+        let line = columns(&now(), WEBSOCKET, saga, why, "", "");
+        self.one(&self.paint(RED, line.trim_end()))
     }
 
     /// A transaction ended; what is committed is told when it is seen, and what is rolled back must never be.
     pub(crate) fn ended(&self, transaction: &Ended) -> Result<()> {
-        let at = event::time_of_day(OffsetDateTime::now_utc());
         let events = transaction.events.iter();
         for event in events.filter(|_| !transaction.committed) {
-            self.event(&at, event, "rolled back", Some(YELLOW))?;
+            self.event(&now(), event, "rolled back", Some(YELLOW))?;
         }
         Ok(())
+    }
+
+    /// The numbers so far, if they are due.
+    pub(crate) fn progress(&mut self, ledger: &Ledger, sagas: &Sagas) -> Result<()> {
+        let due = self.numbers.is_some_and(|due| due <= Instant::now());
+        if !due {
+            return Ok(());
+        }
+        self.numbers = Some(Instant::now() + PACE);
+        let counts = [
+            ledger.committed(),
+            ledger.rolled_back(),
+            ledger.seen(),
+            sagas.count(),
+            sagas.outcomes().values().sum(),
+        ];
+        self.line(&numbers(
+            &now(),
+            counts.map(|count| count.to_string()),
+            &milliseconds(ledger.percentile(99)),
+            &milliseconds(sagas.percentile(99)),
+        ))
     }
 
     /// No further orders: what is on its way may arrive.
@@ -112,29 +183,55 @@ impl Screen {
     }
 
     /// How it went.
-    pub(crate) fn summary(&self, ledger: &Ledger, orders: u64, faults: &[String]) -> Result<()> {
-        let milliseconds = |percent| match ledger.percentile(percent) {
-            Some(milliseconds) => format!("{milliseconds:.1} ms"),
-            None => "-".to_owned(),
-        };
-        let (committed, rolled_back, seen) =
-            (ledger.committed(), ledger.rolled_back(), ledger.seen());
-        let (p50, p99) = (milliseconds(50), milliseconds(99));
-        self.line(&format!(
-            "\n  committed    {committed} events of {orders} orders"
-        ))?;
-        self.line(&format!(
-            "  rolled back  {rolled_back} events, which nobody may see"
-        ))?;
-        self.line(&format!(
-            "  seen         {seen} events, insert to consumer p50 {p50}, p99 {p99}"
-        ))?;
+    pub(crate) fn summary(
+        &self,
+        orders: u64,
+        ledger: &Ledger,
+        sagas: &Sagas,
+        faults: &[String],
+    ) -> Result<()> {
+        let (committed, rolled_back) = (ledger.committed(), ledger.rolled_back());
+        let (seen, watched) = (ledger.seen(), sagas.count());
+        let ended: Vec<_> = sagas.outcomes().into_iter().collect();
+        let ended = ended
+            .iter()
+            .map(|(outcome, count)| format!(", {count} {outcome}"));
+        let ended: String = ended.collect();
+        let [p50, p99] = [50, 99].map(|percent| milliseconds(ledger.percentile(percent)));
+        let [c50, c99, most] = [50, 99, 100].map(|percent| milliseconds(sagas.percentile(percent)));
+        let lines = [
+            (
+                "committed",
+                format!("{committed} events of {orders} orders"),
+            ),
+            (
+                "rolled back",
+                format!("{rolled_back} events, which nobody may see"),
+            ),
+            (
+                "seen",
+                format!("{seen} events, insert to consumer p50 {p50}, p99 {p99}"),
+            ),
+            (
+                "watched",
+                format!(
+                    "{watched} sagas{ended}, insert to client p50 {c50}, p99 {c99}, max {most}"
+                ),
+            ),
+        ];
+        self.line("")?;
+        for (what, text) in lines {
+            self.line(&format!("  {what:<11}  {text}"))?;
+        }
         if faults.is_empty() {
-            let right = "every committed event once, no other, in order per key";
-            return self.line(&format!(
-                "  {}        {right}\n",
-                self.paint(GREEN, "right")
-            ));
+            let right = [
+                "every committed event once, no other, in order per key",
+                "every saga's end came over its client's WebSocket, without a gap",
+            ];
+            for right in right {
+                self.line(&format!("  {}        {right}", self.paint(GREEN, "right")))?;
+            }
+            return self.line("");
         }
         for fault in faults.iter().take(FAULTS) {
             self.line(&format!("  {}        {fault}", self.paint(RED, "WRONG")))?;
@@ -155,7 +252,15 @@ impl Screen {
             &event.source,
             took,
         );
-        self.line(&colour.map_or(line.clone(), |colour| self.paint(colour, &line)))
+        self.one(&colour.map_or(line.clone(), |colour| self.paint(colour, &line)))
+    }
+
+    /// A line of one order.
+    fn one(&self, line: &str) -> Result<()> {
+        match self.numbers {
+            None => self.line(line),
+            Some(_) => Ok(()),
+        }
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
@@ -171,6 +276,19 @@ impl Screen {
     }
 }
 
-fn columns(at: &str, topic: &str, key: &str, kind: &str, source: &str, took: &str) -> String {
-    format!("  {at:<13} {topic:<8} {key:<7} {kind:<16} {source:<8} {took:>14}")
+fn columns(at: &str, place: &str, key: &str, what: &str, who: &str, took: &str) -> String {
+    format!("  {at:<13} {place:<9} {key:<7} {what:<39} {who:<8} {took:>14}")
+}
+
+fn numbers(at: &str, counts: [String; 5], to_kafka: &str, to_client: &str) -> String {
+    let counts: String = counts.iter().map(|count| format!("{count:>12}")).collect();
+    format!("  {at:<12}{counts}{to_kafka:>15}{to_client:>12}")
+}
+
+fn milliseconds(milliseconds: Option<f64>) -> String {
+    milliseconds.map_or("-".to_owned(), |it| format!("{it:.1} ms"))
+}
+
+fn now() -> String {
+    event::time_of_day(OffsetDateTime::now_utc())
 }

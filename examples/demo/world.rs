@@ -4,19 +4,23 @@
 use std::{
     env,
     error::Error,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::Instant,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use outboxd::{auth, config::Config};
+use serde_json::json;
 use tokio_postgres::NoTls;
+use uuid::Uuid;
 
 use crate::{
     event::Event,
     orders,
     screen::Screen,
-    support::{self, daemon::Daemon, kafka::Kafka, postgres::Postgres, topics},
+    support::{self, daemon::Daemon, kafka::Kafka, postgres::Postgres, process::Port, topics},
 };
 
 /// Anything that keeps the demo from going on.
@@ -31,17 +35,25 @@ pub(crate) const SERVICES: [(&str, &str); 2] = [
 /// The topics of their events.
 pub(crate) const TOPICS: [&str; 2] = ["orders", "tickets"];
 
+/// Who makes the customers' tokens: in this demo, the demo.
+const ISSUER: &str = "https://id.demo.example";
+
+/// How long one is good.
+const TOKEN: Duration = Duration::from_secs(3600);
+
 /// All that runs beside this process; dropping it stops it.
 pub(crate) struct World {
     // In the order in which they are to end.
     pub(crate) daemon: Daemon,
     pub(crate) kafka: Kafka,
     postgres: Postgres,
+    push: Port,
 }
 
 impl World {
-    /// Starts everything, and tells how long each took; returns when outboxd is ready.
-    pub(crate) fn start(screen: &Screen) -> Result<Self, Failure> {
+    /// Starts everything, and tells how long each took; returns when outboxd is ready. `only` is the half of it
+    /// that is to run; `None`: both.
+    pub(crate) fn start(screen: &Screen, only: Option<&str>) -> Result<Self, Failure> {
         let outboxd = program()?;
         let (postgres, kafka) = thread::scope(|scope| {
             let databases = scope.spawn(|| databases(screen, &outboxd));
@@ -50,14 +62,43 @@ impl World {
             databases.map(|databases| (databases, kafka))
         })?;
         let began = Instant::now();
-        let daemon = Daemon::start(outboxd, &configuration(&postgres, &kafka));
+        let push = Port::claim();
+        let secret = format!("{}{}", Uuid::new_v4(), Uuid::new_v4());
+        let daemon = Daemon::builder(outboxd, &configuration(&postgres, &kafka, &push));
+        let daemon = daemon.file("secret", &secret);
+        let daemon = match only {
+            Some(half) => daemon.arguments(&["--only", half]).start(),
+            None => daemon.start(),
+        };
         daemon.wait_ready();
-        screen.started("outboxd", "relays both to Kafka", began.elapsed())?;
+        let halves = match only {
+            Some(half) => format!("its {half} half only"),
+            None => "to Kafka, and on to clients".to_owned(),
+        };
+        screen.started("outboxd", &halves, began.elapsed())?;
         Ok(Self {
             daemon,
             kafka,
             postgres,
+            push,
         })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn push(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.push.number()).into()
+    }
+
+    /// A token for a user, as the issuer would give it after a login.
+    pub(crate) fn token(&self, user: &str) -> Result<String, Failure> {
+        let config = Config::load(&self.daemon.config())?;
+        let push = config.push.ok_or("nothing is pushed")?;
+        let expires_at = SystemTime::now().duration_since(UNIX_EPOCH)? + TOKEN;
+        let claims = json!({
+            "iss": ISSUER, "aud": push.auth.audience, "sub": user, "exp": expires_at.as_secs(),
+        });
+        let claims = claims.as_object().cloned().unwrap_or_default();
+        Ok(auth::sign(&push.auth, claims)?)
     }
 
     /// A service's URL for its own database.
@@ -180,15 +221,17 @@ fn kafka(screen: &Screen) -> Kafka {
 }
 
 /// outboxd's whole configuration file, but for the address of its /metrics.
-fn configuration(postgres: &Postgres, kafka: &Kafka) -> String {
+fn configuration(postgres: &Postgres, kafka: &Kafka, push: &Port) -> String {
     let bootstrap = kafka.bootstrap();
     let sources = SERVICES.map(|(service, _)| {
         let url = postgres.url("outboxd", service);
         format!("\n[sources.{service}]\nurl = \"{url}\"\n")
     });
     format!(
-        "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n{}",
-        sources.concat()
+        "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n{}\n[push]\nlisten = \"127.0.0.1:{}\"\n\n\
+         [push.auth]\nissuer = \"{ISSUER}\"\nalgorithms = [\"HS256\"]\nkeys = {{ secret = {{ file = \"secret\" }} }}\n",
+        sources.concat(),
+        push.number(),
     )
 }
 
