@@ -54,9 +54,16 @@ fn twenty_orders_end_by_themselves_and_the_consumer_saw_each_event_once() {
         output.contains("every committed event once, no other, in order per key"),
         "{output}"
     );
-    let shown = output
-        .lines()
-        .filter(|line| line.starts_with("  ") && line.ends_with(" ms"));
+    let all_ends = "every saga's end came over its client's WebSocket, without a gap";
+    assert!(output.contains(all_ends), "{output}");
+    let ends = output.lines().filter(|line| {
+        line.contains("  WebSocket ")
+            && (line.contains(", completed ") || line.contains(", rejected "))
+    });
+    assert_eq!(ends.count(), 20, "{output}");
+    let shown = output.lines().filter(|line| {
+        line.starts_with("  ") && line.ends_with(" ms") && !line.contains("  WebSocket ")
+    });
     // The summary ends so, too.
     let shown = shown.filter(|line| !line.contains("p99")).count();
     for counted in ["committed    ", "seen         "] {
@@ -74,6 +81,18 @@ fn twenty_orders_end_by_themselves_and_the_consumer_saw_each_event_once() {
         output.contains(&format!("\n  rolled back  {rolled_back} events")),
         "{output}"
     );
+}
+
+#[test]
+fn without_the_half_that_serves_clients_the_demo_fails() {
+    let demo = Demo::start(&["ORDERS=3", "ONLY=relay"]);
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    assert!(!output.contains("lost: "), "the other half works: {output}");
+    for order in 1..=3 {
+        let missed = format!("  WRONG        o-{order} ");
+        assert!(output.contains(&missed), "{output}");
+    }
 }
 
 #[test]
@@ -140,7 +159,7 @@ fn a_demo_whose_outboxd_is_killed_says_so_and_fails() {
 
 #[test]
 fn a_demo_whose_outboxd_stands_still_says_what_is_lost_and_fails() {
-    let mut demo = Demo::start(&["ORDERS=200"]);
+    let mut demo = Demo::start(&[]);
     demo.wait_for("OrderApproved");
     demo.signal("STOP", OUTBOXD);
     let (status, output) = demo.end();

@@ -139,8 +139,9 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
     if let Err(failure) = show.watch().and_then(|()| show.drain()) {
         faults.push(failure.to_string());
     }
-    faults.extend(show.sagas.faults());
     faults.extend(show.ledger.faults());
+    // They follow from what is lost, if anything is.
+    faults.extend(show.sagas.faults());
     let placed = show.placed.unwrap_or_default();
     show.screen
         .summary(placed, &show.ledger, &show.sagas, &faults)?;
