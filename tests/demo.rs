@@ -10,13 +10,16 @@
 
 mod support;
 
-// The demo's judge, for its own tests.
+// The demo's judges, for their own tests.
 #[path = "../examples/demo/event.rs"]
 #[allow(dead_code, reason = "the demo needs all of it")]
 mod event;
 #[path = "../examples/demo/ledger.rs"]
 #[allow(dead_code, reason = "the demo needs all of it")]
 mod ledger;
+#[path = "../examples/demo/sagas.rs"]
+#[allow(dead_code, reason = "the demo needs all of it")]
+mod sagas;
 
 use std::{
     fs,
@@ -31,7 +34,7 @@ use std::{
 
 use support::{process::signal, wait_until};
 
-/// In the command line of the demo itself, and of its consumer, which it starts later.
+/// In the command line of the demo itself, and of its consumer and its clients, which it starts later.
 const DEMO: &str = "/examples/demo";
 
 /// In the command line of the daemon.
@@ -44,33 +47,35 @@ const START: Duration = Duration::from_secs(300);
 const END: Duration = Duration::from_secs(60);
 
 #[test]
-fn twenty_orders_end_by_themselves_and_the_consumer_saw_each_event_once() {
+fn twenty_orders_end_by_themselves_and_each_event_and_saga_was_seen() {
     let mut demo = Demo::start(&["ORDERS=20"]);
-    demo.wait_for("topic");
+    demo.wait_for("UTC");
     let (status, output) = demo.end();
     assert!(status.success(), "{status}: {output}");
     assert!(output.contains("events of 20 orders\n"), "{output}");
-    assert!(
-        output.contains("every committed event once, no other, in order per key"),
-        "{output}"
-    );
-    let all_ends = "every saga's end came over its client's WebSocket, without a gap";
-    assert!(output.contains(all_ends), "{output}");
-    let ends = output.lines().filter(|line| {
-        line.contains("  WebSocket ")
-            && (line.contains(", completed ") || line.contains(", rejected "))
-    });
-    assert_eq!(ends.count(), 20, "{output}");
-    let shown = output.lines().filter(|line| {
-        line.starts_with("  ") && line.ends_with(" ms") && !line.contains("  WebSocket ")
-    });
+    for right in [
+        "every committed event once, no other, in order per key",
+        "every saga's end came over its client's WebSocket, without a gap",
+        "20 of 20 sagas to their end, 18 completed, 2 rejected\n",
+    ] {
+        assert!(output.contains(right), "{output}");
+    }
+    let shown = output
+        .lines()
+        .filter(|line| line.starts_with("  ") && line.ends_with(" ms"));
     // The summary ends so, too.
-    let shown = shown.filter(|line| !line.contains("p99")).count();
+    let shown = shown.filter(|line| !line.contains("p99"));
+    let (states, events): (Vec<_>, Vec<_>) = shown.partition(|line| line.contains("  WebSocket  "));
     for counted in ["committed    ", "seen         "] {
-        assert!(
-            output.contains(&format!("\n  {counted}{shown} events")),
-            "{shown}: {output}"
-        );
+        let counted = format!("\n  {counted}{} events", events.len());
+        assert!(output.contains(&counted), "{counted}: {output}");
+    }
+    for order in 1..=20 {
+        let order = format!("  o-{order} ");
+        let ends = [" -> APPROVED, completed ", " -> REJECTED, rejected "];
+        let of_it = states.iter().filter(|line| line.contains(&order));
+        let seen = of_it.filter(|line| ends.iter().any(|end| line.contains(end)));
+        assert_eq!(seen.count(), 1, "{order}: {output}");
     }
     let rolled_back = output
         .lines()
@@ -81,18 +86,23 @@ fn twenty_orders_end_by_themselves_and_the_consumer_saw_each_event_once() {
         output.contains(&format!("\n  rolled back  {rolled_back} events")),
         "{output}"
     );
+    let widest = output.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(100), "{widest:?}: {output}");
 }
 
 #[test]
-fn without_the_half_that_serves_clients_the_demo_fails() {
-    let demo = Demo::start(&["ORDERS=3", "ONLY=relay"]);
+fn without_the_push_half_it_names_the_sagas_that_no_client_saw_and_fails() {
+    let mut demo = Demo::start(&["ORDERS=3", "ONLY=relay"]);
+    demo.wait_for("UTC");
     let (status, output) = demo.end();
     assert!(!status.success(), "{status}: {output}");
-    assert!(!output.contains("lost: "), "the other half works: {output}");
     for order in 1..=3 {
-        let missed = format!("  WRONG        o-{order} ");
-        assert!(output.contains(&missed), "{output}");
+        let unseen = format!("WRONG        o-{order} completed, unseen by its client: ");
+        assert!(output.contains(&unseen), "{output}");
     }
+    // Nothing else is wrong.
+    assert_eq!(output.matches("WRONG").count(), 3, "{output}");
+    assert!(!output.contains("every saga's end"), "{output}");
 }
 
 #[test]
@@ -159,8 +169,10 @@ fn a_demo_whose_outboxd_is_killed_says_so_and_fails() {
 
 #[test]
 fn a_demo_whose_outboxd_stands_still_says_what_is_lost_and_fails() {
-    let mut demo = Demo::start(&[]);
-    demo.wait_for("OrderApproved");
+    let mut demo = Demo::start(&["ORDERS=200"]);
+    // So many are told as numbers.
+    demo.wait_for(" ms");
+    assert!(!demo.output().contains("OrderCreated"), "{}", demo.output());
     demo.signal("STOP", OUTBOXD);
     let (status, output) = demo.end();
     assert!(!status.success(), "{status}: {output}");
@@ -169,6 +181,7 @@ fn a_demo_whose_outboxd_stands_still_says_what_is_lost_and_fails() {
         "{output}"
     );
     assert!(output.contains("lost: "), "{output}");
+    assert!(output.contains(", unseen by its client"), "{output}");
 }
 
 #[test]
@@ -179,6 +192,17 @@ fn a_demo_whose_consumer_ends_fails() {
     let (status, output) = demo.end();
     assert!(!status.success(), "{status}: {output}");
     assert!(output.contains("the consumer ended by itself"), "{output}");
+}
+
+#[test]
+fn a_demo_whose_clients_end_fails() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("completed");
+    demo.signal("KILL", "watch --push");
+    let (status, output) = demo.end();
+    assert!(!status.success(), "{status}: {output}");
+    let told = "the clients ended by themselves";
+    assert!(output.contains(told), "{output}");
 }
 
 /// `make demo`, with all the processes that come of it.
@@ -206,7 +230,7 @@ impl Demo {
             .unwrap();
         command.env("CARGO_TARGET_DIR", target);
         // A newcomer's make is nobody's child.
-        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ORDERS"] {
+        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ORDERS", "ONLY"] {
             command.env_remove(name);
         }
         command.stdout(writer.try_clone().unwrap()).stderr(writer);

@@ -97,8 +97,9 @@ async fn follow(push: SocketAddr, order: &Watch) -> Result<(), Failure> {
         let frame = socket.news().await;
         let frame = frame.map_err(|Closed(code)| format!("closed with {code}"))?;
         let now = OffsetDateTime::now_utc();
-        if frame["type"] == "error" {
-            let code = frame["code"].as_str().unwrap_or_default();
+        let text = |name| frame.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("type") == "error" {
+            let code = text("code");
             return Err(format!("refused as {code}").into());
         }
         known
@@ -108,8 +109,7 @@ async fn follow(push: SocketAddr, order: &Watch) -> Result<(), Failure> {
         else {
             continue;
         };
-        let inserted = frame["at"].as_str().unwrap_or_default();
-        let inserted = OffsetDateTime::parse(inserted, &Rfc3339)?;
+        let inserted = OffsetDateTime::parse(text("at"), &Rfc3339)?;
         again::report(&Report::Saw(StateSeen {
             state: state.clone(),
             previous: before.map(|it| it.state),

@@ -17,6 +17,7 @@ mod support;
 mod world;
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     net::SocketAddr,
     process::{self, ExitCode},
@@ -76,6 +77,9 @@ enum Role {
     },
 }
 
+/// A token for each customer.
+type Tokens = HashMap<String, String>;
+
 /// What the demo hears from those that work for it.
 enum News {
     /// The order program tells of its work.
@@ -118,7 +122,7 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
     // Until it stands, Ctrl-C simply ends this process: everything that it has started by then ends with it.
     let world = World::start(&screen, only)?;
     let (sender, news) = channel();
-    let (consumer, clients) = onlookers(&world, &screen, &sender)?;
+    let (consumer, clients, tokens) = onlookers(&world, &screen, &sender)?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone());
     screen.invite(&world, orders)?;
@@ -128,6 +132,7 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
         screen,
         _consumer: consumer,
         clients,
+        tokens,
         world,
         news,
         ledger: Ledger::default(),
@@ -148,12 +153,12 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
     Ok(faults.is_empty())
 }
 
-/// Starts the consumer and the clients, which tell what they see.
+/// Starts the consumer and the clients, which tell what they see; and makes the customers' tokens.
 fn onlookers(
     world: &World,
     screen: &Screen,
     news: &Sender<News>,
-) -> Result<(Again, Again), Failure> {
+) -> Result<(Again, Again, Tokens), Failure> {
     // Nobody listens any more when the demo has failed.
     let reports = news.clone();
     let report = move |sight: Option<Sight>| {
@@ -169,10 +174,14 @@ fn onlookers(
         let _ = reports.send(report.map_or(News::Deaf, News::Watched));
     };
     let began = Instant::now();
+    let token = |customer: String| Ok((customer.clone(), world.token(&customer)?));
+    let tokens = orders::customers()
+        .map(token)
+        .collect::<Result<_, Failure>>()?;
     let clients = client::start(world.push(), report)?;
     let how = "a WebSocket per order, own process";
     screen.started("clients", how, began.elapsed())?;
-    Ok((consumer, clients))
+    Ok((consumer, clients, tokens))
 }
 
 /// Runs the order program on a thread of its own.
@@ -218,6 +227,7 @@ struct Show {
     // Ends before Kafka does, or it would complain.
     _consumer: Again,
     clients: Again,
+    tokens: Tokens,
     world: World,
     news: Receiver<News>,
     ledger: Ledger,
@@ -292,7 +302,7 @@ impl Show {
     fn told(&mut self, told: Told) -> Result<(), Failure> {
         match told {
             Told::Placing { order, customer } => {
-                let token = self.world.token(&customer)?;
+                let token = self.tokens.get(&customer).cloned().unwrap_or_default();
                 self.clients.tell(&Watch {
                     saga: order,
                     user: customer,

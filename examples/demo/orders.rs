@@ -34,11 +34,24 @@ pub(crate) const KITCHEN_TABLES: &str = "
 /// it is not always the same one of an order.
 const ROLLED_BACK: [u64; 2] = [2, 6];
 
+/// How many customers there are.
+const CUSTOMERS: u64 = 7;
+
 /// From one transaction to the next, for people: about two orders a second.
 const LEISURELY: Duration = Duration::from_millis(120);
 
 /// The same for who waits for the end.
 const QUICK: Duration = Duration::from_millis(20);
+
+/// All customers.
+pub(crate) fn customers() -> impl Iterator<Item = String> {
+    (0..CUSTOMERS).map(customer)
+}
+
+/// Whose order it is: one customer after the other.
+fn customer(order: u64) -> String {
+    format!("c-{}", order % CUSTOMERS + 1)
+}
 
 /// What it tells of its work.
 pub(crate) enum Told {
@@ -277,7 +290,7 @@ impl Order {
             number,
             id: format!("o-{number}"),
             ticket: format!("t-{number}"),
-            customer: format!("c-{}", number % 7 + 1),
+            customer: customer(number),
             total_cents: 1250,
         }
     }

@@ -49,7 +49,7 @@ impl Screen {
         let many = orders.is_some_and(|orders| orders > ORDERS);
         Self {
             colours: wanted && io::stdout().is_terminal(),
-            numbers: many.then(Instant::now),
+            numbers: many.then(|| Instant::now() + PACE),
         }
     }
 
@@ -102,14 +102,7 @@ impl Screen {
             let names = ["events", "rolled back", "seen", "sagas", "ended"];
             numbers("UTC", names.map(str::to_owned), "p99 to Kafka", "to client")
         } else {
-            columns(
-                "UTC",
-                "seen in",
-                "key",
-                "what",
-                "by / for",
-                "insert to here",
-            )
+            columns("UTC", "seen in", "key", "what", "by / for", "after insert")
         };
         self.line(&format!("\n{}", self.paint(DIM, &head)))
     }
@@ -192,11 +185,12 @@ impl Screen {
     ) -> Result<()> {
         let (committed, rolled_back) = (ledger.committed(), ledger.rolled_back());
         let (seen, watched) = (ledger.seen(), sagas.count());
-        let ended: Vec<_> = sagas.outcomes().into_iter().collect();
-        let ended = ended
+        let outcomes = sagas.outcomes();
+        let ended: usize = outcomes.values().sum();
+        let outcomes = outcomes
             .iter()
             .map(|(outcome, count)| format!(", {count} {outcome}"));
-        let ended: String = ended.collect();
+        let outcomes: String = outcomes.collect();
         let [p50, p99] = [50, 99].map(|percent| milliseconds(ledger.percentile(percent)));
         let [c50, c99, most] = [50, 99, 100].map(|percent| milliseconds(sagas.percentile(percent)));
         let lines = [
@@ -214,9 +208,11 @@ impl Screen {
             ),
             (
                 "watched",
-                format!(
-                    "{watched} sagas{ended}, insert to client p50 {c50}, p99 {c99}, max {most}"
-                ),
+                format!("{ended} of {watched} sagas to their end{outcomes}"),
+            ),
+            (
+                "",
+                format!("insert to client p50 {c50}, p99 {c99}, max {most}"),
             ),
         ];
         self.line("")?;
@@ -277,12 +273,12 @@ impl Screen {
 }
 
 fn columns(at: &str, place: &str, key: &str, what: &str, who: &str, took: &str) -> String {
-    format!("  {at:<13} {place:<9} {key:<7} {what:<39} {who:<8} {took:>14}")
+    format!("  {at:<12}  {place:<9}  {key:<6}  {what:<39}  {who:<7}  {took:>12}")
 }
 
 fn numbers(at: &str, counts: [String; 5], to_kafka: &str, to_client: &str) -> String {
     let counts: String = counts.iter().map(|count| format!("{count:>12}")).collect();
-    format!("  {at:<12}{counts}{to_kafka:>15}{to_client:>12}")
+    format!("  {at:<12}{counts}{to_kafka:>14}{to_client:>12}")
 }
 
 fn milliseconds(milliseconds: Option<f64>) -> String {
