@@ -128,13 +128,13 @@ fn run(options: &Options) -> ExitCode {
         }
     };
     inflict(&chaos, schedule, began, &wanted);
-    let minutes = began.elapsed().as_secs().div_ceil(60);
+    let seconds = began.elapsed().as_secs();
 
     eprintln!("no more faults; judging {} deployments", lanes.len());
     let (verdict, written) = verdict(&chaos);
     let run = json!({
         "seed": options.seed, "schedule": digest, "lanes": LANES, "sources": SOURCES, "daemons": DAEMONS,
-        "minutes": minutes, "faults": report::faults(&tally, &tail, wanted), "written": written,
+        "seconds": seconds, "faults": report::faults(&tally, &tail, wanted), "written": written,
         "verdict": verdict, "surprises": tally.surprises(), "machine": machine(&postgres),
     });
     print!("{}", report::markdown(&run));

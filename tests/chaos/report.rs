@@ -10,25 +10,33 @@ use serde_json::{Value, json};
 
 use crate::schedule::Kind;
 use crate::tail::Tail;
-use crate::tally::{Tally, percentile};
+use crate::tally::{Recovery, Tally, percentile};
 
 const BEGIN: &str = "<!-- figures of docs/chaos.json: begin -->\n";
 const END: &str = "<!-- figures of docs/chaos.json: end -->\n";
 
 /// The faults, each kind with its counts and recovery times.
 pub(crate) fn faults(tally: &Tally, tail: &Tail, wanted: impl Fn(Kind) -> usize) -> Value {
+    let recoveries = tally.recoveries(tail);
     let kind = |kind: Kind| {
-        tally.of(kind, |count| {
-            let recoveries = count.recoveries(tail);
+        let recoveries = recoveries.get(&kind).map_or(&[][..], Vec::as_slice);
+        let times = |wanted: fn(&&Recovery) -> bool| {
+            let times: Vec<Duration> = recoveries
+                .iter()
+                .filter(wanted)
+                .map(|recovery| recovery.took)
+                .collect();
             let ms = |time: Option<Duration>| time.map(|time| time.as_millis());
+            json!({
+                "count": times.len(), "p50_ms": ms(percentile(&times, 50)), "p99_ms": ms(percentile(&times, 99)),
+                "max_ms": ms(times.last().copied()),
+            })
+        };
+        tally.of(kind, |count| {
             json!({
                 "kind": kind.name(), "sign": kind.sign(), "wanted": wanted(kind),
                 "effective": count.effective, "without_effect": count.without_effect,
-                "recoveries": recoveries.len(),
-                "recovery_ms": {
-                    "p50": ms(percentile(&recoveries, 50)), "p99": ms(percentile(&recoveries, 99)),
-                    "max": ms(recoveries.last().copied()),
-                },
+                "recovery": { "alone": times(|recovery| recovery.alone), "all": times(|_| true) },
             })
         })
     };
@@ -37,35 +45,44 @@ pub(crate) fn faults(tally: &Tally, tail: &Tail, wanted: impl Fn(Kind) -> usize)
 
 /// The whole run in Markdown, which reads well on a terminal, too.
 pub(crate) fn markdown(run: &Value) -> String {
-    let mut text = String::from(
-        "| fault | had an effect | had none | sign of the effect | recovery p50 | p99 | max |\n|---|--:|--:|---|--:|--:|--:|\n",
-    );
-    for fault in run["faults"].as_array().unwrap() {
-        let time = |name: &str| {
-            let ms = fault["recovery_ms"][name].as_f64();
+    let mut text =
+        String::from("| fault | had an effect | had none | by which sign |\n|---|--:|--:|---|\n");
+    let faults = run["faults"].as_array().unwrap();
+    let word = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
+    for fault in faults {
+        let (kind, sign) = (word(fault, "kind"), word(fault, "sign"));
+        let (effective, none) = (&fault["effective"], &fault["without_effect"]);
+        let _ = writeln!(text, "| {kind} | {effective} | {none} | {sign} |");
+    }
+    text += "\n| recovery of a source | alone | p50 | p99 | with others | p50 | p99 | max |\n|---|--:|--:|--:|--:|--:|--:|--:|\n";
+    for fault in faults {
+        let time = |which: &str, name: &str| {
+            let ms = fault["recovery"][which][name].as_f64();
             ms.map_or("-".into(), |ms| format!("{:.1} s", ms / 1000.0))
         };
-        let word = |name: &str| fault[name].as_str().unwrap().to_owned();
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} |",
-            word("kind"),
-            fault["effective"],
-            fault["without_effect"],
-            word("sign"),
-            time("p50"),
-            time("p99"),
-            time("max"),
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            word(fault, "kind"),
+            fault["recovery"]["alone"]["count"],
+            time("alone", "p50_ms"),
+            time("alone", "p99_ms"),
+            fault["recovery"]["all"]["count"],
+            time("all", "p50_ms"),
+            time("all", "p99_ms"),
+            time("all", "max_ms"),
         );
     }
     let verdict = &run["verdict"];
     let written = &run["written"];
+    let seconds = run["seconds"].as_u64().unwrap();
+    let duration = format!("{} min {} s", seconds / 60, seconds % 60);
     let _ = write!(
         text,
         "\n**{} lost, {} doubled, {} reordered, {} ghosts, {} left open**\n\n\
          {} records judged, of {} committed transactions; besides, {} were rolled back, and of {} whose writer never learned \
          their outcome, or whose commit a crash might take back, the ledger knows {}. {} Kafka transactions with events.\n\n\
-         Seed {}, schedule {}; {} deployments of {} sources and {} daemons; {} minutes of faults. {}\n",
+         Seed {}, schedule {}; {} deployments of {} sources and {} daemons; {} of faults. {}\n",
         verdict["lost"],
         verdict["doubled"],
         verdict["reordered"],
@@ -82,7 +99,7 @@ pub(crate) fn markdown(run: &Value) -> String {
         run["lanes"],
         run["sources"],
         run["daemons"],
-        run["minutes"],
+        duration,
         run["machine"].as_str().unwrap(),
     );
     text

@@ -22,7 +22,9 @@ struct Batch {
 pub(crate) struct Hit {
     /// Its name.
     pub(crate) source: String,
-    /// From here on it is measured.
+    /// When it was hit.
+    pub(crate) began: Instant,
+    /// From here on its recovery is measured: at once, or when what froze goes on.
     pub(crate) since: Instant,
     /// Only what was made later is a sign of life.
     pub(crate) made_after_ms: i64,
@@ -35,6 +37,7 @@ impl Hit {
     pub(crate) fn now(source: &str) -> Self {
         Self {
             source: source.to_owned(),
+            began: Instant::now(),
             since: Instant::now(),
             made_after_ms: now_ms(),
             epoch_over: -1,

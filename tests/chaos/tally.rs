@@ -12,20 +12,14 @@ use crate::tail::{Hit, Tail};
 pub(crate) struct Count {
     pub(crate) effective: usize,
     pub(crate) without_effect: usize,
-    hits: Vec<Hit>,
+    pub(crate) hits: Vec<Hit>,
 }
 
-impl Count {
-    /// How long the sources that were hit took to publish again, shortest first.
-    pub(crate) fn recoveries(&self, tail: &Tail) -> Vec<Duration> {
-        let mut recoveries: Vec<Duration> = self
-            .hits
-            .iter()
-            .filter_map(|hit| tail.recovery(hit))
-            .collect();
-        recoveries.sort_unstable();
-        recoveries
-    }
+/// How long a source took to publish again.
+pub(crate) struct Recovery {
+    pub(crate) took: Duration,
+    /// Whether no other fault fell upon this source between the fault and its recovery.
+    pub(crate) alone: bool,
 }
 
 /// What all threads did so far.
@@ -67,6 +61,35 @@ impl Tally {
     /// Reads the counts of a kind.
     pub(crate) fn of<T>(&self, kind: Kind, read: impl FnOnce(&Count) -> T) -> T {
         read(self.counts().entry(kind).or_default())
+    }
+
+    /// The recoveries of all hits by kind, shortest first.
+    pub(crate) fn recoveries(&self, tail: &Tail) -> BTreeMap<Kind, Vec<Recovery>> {
+        let counts = self.counts();
+        let hits = counts
+            .iter()
+            .flat_map(|(kind, count)| count.hits.iter().map(|hit| (*kind, hit)));
+        let spans: Vec<(Kind, &Hit, Duration)> = hits
+            .filter_map(|(kind, hit)| Some((kind, hit, tail.recovery(hit)?)))
+            .collect();
+        let mut recoveries: BTreeMap<Kind, Vec<Recovery>> = BTreeMap::new();
+        for (at, (kind, hit, took)) in spans.iter().enumerate() {
+            let others = spans.iter().enumerate().filter(|(other, _)| *other != at);
+            let meets = |other: &Hit, its: Duration| {
+                other.source == hit.source
+                    && other.began <= hit.since + *took
+                    && hit.began <= other.since + its
+            };
+            let alone = others
+                .map(|(_, span)| span)
+                .all(|(_, other, its)| !meets(other, *its));
+            let recovery = Recovery { took: *took, alone };
+            recoveries.entry(*kind).or_default().push(recovery);
+        }
+        for recoveries in recoveries.values_mut() {
+            recoveries.sort_unstable_by_key(|recovery| recovery.took);
+        }
+        recoveries
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<Kind, Count>> {
