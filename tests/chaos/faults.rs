@@ -1,6 +1,7 @@
 //! Inflicts faults, and looks whether anything came of them: what has no effect proves nothing, and is tried again later.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub(crate) struct Chaos<'a> {
     pub(crate) tally: &'a Tally,
     /// After this nothing new begins.
     pub(crate) deadline: Instant,
+    /// Whether faults of the servers still come: as long, those of daemons go on, so that all of them overlap.
+    pub(crate) servers_fail: &'a AtomicBool,
 }
 
 impl Chaos<'_> {
@@ -43,7 +46,7 @@ impl Chaos<'_> {
                 return;
             }
             let hits = inflict(&step);
-            if hits.is_none() && attempt < ATTEMPTS {
+            if hits.is_none() && attempt < ATTEMPTS && Instant::now() < self.deadline {
                 steps.push_back((step.clone(), attempt + 1));
             }
             self.tally.note(step.kind, hits);
@@ -53,7 +56,8 @@ impl Chaos<'_> {
     /// Faults of one deployment's daemons.
     pub(crate) fn daemons(&self, lane: &Lane<'_>, steps: VecDeque<Step>) {
         let mut eyes: Vec<Eye<'_>> = lane.services.iter().map(Eye::new).collect();
-        self.work(steps, |step| {
+        let again = steps.clone();
+        let mut inflict = |step: &Step| {
             self.revive(lane);
             let source = step.target % lane.services.len();
             let eye = &mut eyes[source];
@@ -90,7 +94,13 @@ impl Chaos<'_> {
                 | Kind::Terminate => unreachable!("not a fault of daemons"),
             };
             taken.then(|| vec![hit])
-        });
+        };
+        self.work(steps, &mut inflict);
+        let goes_on =
+            || self.servers_fail.load(Ordering::Relaxed) && Instant::now() < self.deadline;
+        for step in again.into_iter().cycle().take_while(|_| goes_on()) {
+            self.work([step].into(), &mut inflict);
+        }
         self.revive(lane);
     }
 
@@ -157,7 +167,17 @@ impl Chaos<'_> {
         self.work(steps, |step| {
             let whom = match step.kind {
                 Kind::Crash => 0..eyes.len(),
-                _ => step.target % eyes.len()..step.target % eyes.len() + 1,
+                Kind::Terminate => {
+                    let one = step.target % eyes.len();
+                    one..one + 1
+                }
+                Kind::Kill
+                | Kind::Freeze
+                | Kind::Stop
+                | Kind::BrokerKill
+                | Kind::BrokerFreeze
+                | Kind::Cut
+                | Kind::LateCommit => unreachable!("not a fault of PostgreSQL"),
             };
             let mut hits = Vec::new();
             for (eye, service) in eyes

@@ -119,6 +119,7 @@ fn run(options: &Options) -> ExitCode {
         tail: &tail,
         tally: &tally,
         deadline: began + options.limit,
+        servers_fail: &AtomicBool::new(true),
     };
     let wanted = |kind| {
         if kind == Kind::Kill {
@@ -226,8 +227,11 @@ fn inflict(
             for (lane, steps) in chaos.lanes.iter().zip(lanes) {
                 scope.spawn(move || chaos.daemons(lane, steps));
             }
-            scope.spawn(|| chaos.kafka(kafka));
-            scope.spawn(|| chaos.postgres(postgres));
+            thread::scope(|scope| {
+                scope.spawn(|| chaos.kafka(kafka));
+                scope.spawn(|| chaos.postgres(postgres));
+            });
+            chaos.servers_fail.store(false, Ordering::Relaxed);
         });
         done.store(true, Ordering::Relaxed);
         stop_writing.store(true, Ordering::Relaxed);

@@ -124,7 +124,7 @@ impl Schedule {
             ),
             postgres: draw(
                 &[(Kind::Crash, others), (Kind::Terminate, others)],
-                [12_000; 2],
+                [16_000; 2],
             ),
         }
     }
