@@ -35,6 +35,11 @@ audit: ## ask for known vulnerabilities; needs the advisory database from the ne
 test: prerequisites services ## all tests, with the PostgreSQL and Kafka that they fetch
 	@tests/run.sh
 
+.PHONY: chaos
+chaos: prerequisites services ## 1,000 kills and 30 of each other fault while services write (an hour); KILLS=100 OTHERS=3 MINUTES=5 SEED=7 JSON=FILE
+	@cargo test --quiet --locked --test chaos -- run $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) \
+	  $(if $(OTHERS),--others $(OTHERS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+
 .PHONY: bench
 bench: ## measure speed and cost beside bare PostgreSQL, Kafka and send(2) (8 minutes); BENCH="--only push --json FILE" for options
 	@cargo bench --bench measure -- $(BENCH)

@@ -70,6 +70,8 @@ impl<'a> Lane<'a> {
             sagas: &self.sagas,
             log: &self.log,
             prepares,
+            rest_ms: 8,
+            large: 200_000,
         }
     }
 

@@ -63,10 +63,16 @@ impl<'a> Service<'a> {
 
     /// A session of somebody else, such as `postgres`.
     pub(crate) async fn connect_as(&self, role: &str) -> tokio_postgres::Client {
+        self.try_connect_as(role).await.unwrap()
+    }
+
+    /// The same while the server may be away.
+    pub(crate) async fn try_connect_as(
+        &self,
+        role: &str,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let url = self.postgres.url(role, &self.name);
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-            .await
-            .unwrap();
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "a test's connection ends with its runtime"
@@ -75,7 +81,7 @@ impl<'a> Service<'a> {
             // It ends with an error when a test stops the server.
             let _ = connection.await;
         });
-        client
+        Ok(client)
     }
 
     /// Runs statements as the superuser.

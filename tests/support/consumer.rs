@@ -64,9 +64,9 @@ pub(crate) fn read_all_within(
 }
 
 /// What could be read.
-pub(crate) struct Reading {
-    /// Everything committed, each partition in its order.
-    pub(crate) messages: Vec<Message>,
+pub(crate) struct Reading<T = Message> {
+    /// What was kept of everything committed, each partition in its order.
+    pub(crate) messages: Vec<T>,
     /// The partitions whose high watermark was not reached.
     pub(crate) behind: Vec<String>,
     last_error: Option<KafkaError>,
@@ -74,18 +74,35 @@ pub(crate) struct Reading {
 
 /// Reads up to the high watermarks of the beginning, or until nothing comes any more for `patience`.
 pub(crate) fn read_within(patience: Duration, bootstrap: &str, topics: &[&str]) -> Reading {
+    read_keeping(patience, bootstrap, topics, Some)
+}
+
+/// The same, and of each message keeps only what `keep` makes of it: a long history does not fit into memory.
+pub(crate) fn read_keeping<T>(
+    patience: Duration,
+    bootstrap: &str,
+    topics: &[&str],
+    keep: impl Fn(Message) -> Option<T>,
+) -> Reading<T> {
     let targets = high_watermarks(bootstrap, topics);
     let consumer = consumer(bootstrap, topics);
     let mut deadline = Instant::now() + patience;
-    let mut messages = Vec::new();
+    let mut messages: BTreeMap<(String, i32), Vec<T>> = BTreeMap::new();
+    let mut count: usize = 0;
     // A broker that is just coming back is no reason to give up, but worth telling when time runs out.
     let mut last_error = None;
     loop {
         match consumer.poll(Duration::from_millis(20)) {
             Some(Ok(message)) => {
-                messages.push(owned(&message));
+                let place = (message.topic().to_owned(), message.partition());
+                // Offsets rise in each partition.
+                messages
+                    .entry(place)
+                    .or_default()
+                    .extend(keep(owned(&message)));
                 deadline = Instant::now() + patience;
-                if !messages.len().is_multiple_of(LOOK) {
+                count += 1;
+                if !count.is_multiple_of(LOOK) {
                     continue;
                 }
             }
@@ -98,12 +115,8 @@ pub(crate) fn read_within(patience: Duration, bootstrap: &str, topics: &[&str]) 
         }
     }
     let behind = behind(&consumer, &targets);
-    messages.sort_by(|one, other| {
-        let place = |message: &Message| (message.topic.clone(), message.partition, message.offset);
-        place(one).cmp(&place(other))
-    });
     Reading {
-        messages,
+        messages: messages.into_values().flatten().collect(),
         behind,
         last_error,
     }

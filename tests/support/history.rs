@@ -236,11 +236,8 @@ pub(crate) fn read(
     topics: &[&str],
     patience: Duration,
 ) -> (Vec<Seen>, Vec<String>) {
-    let reading = consumer::read_within(patience, bootstrap, topics);
-    (
-        reading.messages.iter().filter_map(seen).collect(),
-        reading.behind,
-    )
+    let reading = consumer::read_keeping(patience, bootstrap, topics, |message| seen(&message));
+    (reading.messages, reading.behind)
 }
 
 fn seen(message: &Message) -> Option<Seen> {

@@ -30,12 +30,18 @@ enum Commits {
 struct State {
     commits: Mutex<Commits>,
     changed: Condvar,
+    /// Both ends of each connection that may still be open.
+    open: Mutex<Vec<(TcpStream, TcpStream)>>,
 }
 
 impl State {
     /// Poisoned only by a test that has failed already.
     fn commits(&self) -> MutexGuard<'_, Commits> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<(TcpStream, TcpStream)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,6 +75,17 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Cuts all connections, whatever is on its way in them; how many were open.
+    pub(crate) fn cut(&self) -> usize {
+        let open = std::mem::take(&mut *self.state.open());
+        // The ends of one that is over already have nobody on the other side.
+        let cut = open.iter().map(|(client, broker)| {
+            let both = [client, broker].map(|end| end.shutdown(Shutdown::Both).is_ok());
+            usize::from(both == [true, true])
+        });
+        cut.sum()
+    }
+
     /// Keeps the next commit to itself and cuts its connection; commits behind it wait until [`Proxy::pass`].
     pub(crate) fn hold(&self) {
         *self.state.commits() = Commits::Hold;
@@ -76,15 +93,22 @@ impl Proxy {
 
     /// Waits until a commit is kept.
     pub(crate) fn wait_held(&self) {
+        assert!(self.held_within(PATIENCE), "no commit came");
+    }
+
+    /// Whether a commit is kept in this time; without one, none will be any more.
+    pub(crate) fn held_within(&self, patience: Duration) -> bool {
         let commits = self.state.commits();
         let waiting = |commits: &mut Commits| !matches!(commits, Commits::Held(..));
         let wait = self
             .state
             .changed
-            .wait_timeout_while(commits, PATIENCE, waiting);
-        let (commits, time) = wait.unwrap_or_else(PoisonError::into_inner);
-        drop(commits);
-        assert!(!time.timed_out(), "no commit came");
+            .wait_timeout_while(commits, patience, waiting);
+        let (mut commits, time) = wait.unwrap_or_else(PoisonError::into_inner);
+        if time.timed_out() {
+            *commits = Commits::Pass;
+        }
+        !time.timed_out()
     }
 
     /// Lets other commits pass.
@@ -118,6 +142,12 @@ fn relay(mut client: TcpStream, mut broker: TcpStream, state: &State) {
     };
     let _ = client.set_nodelay(true);
     let _ = broker.set_nodelay(true);
+    if let (Ok(client), Ok(broker)) = (client.try_clone(), broker.try_clone()) {
+        let mut open = state.open();
+        // Those that are over are forgotten, or the list would grow with every connection.
+        open.retain(|(client, _)| client.peer_addr().is_ok());
+        open.push((client, broker));
+    }
     let back = thread::spawn(move || {
         let mut bytes = [0; 65536];
         while let Ok(length @ 1..) = answers.read(&mut bytes) {
