@@ -117,7 +117,7 @@ fn main() -> ExitCode {
 
 /// Runs everything once; gives whether all was right.
 fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
-    let screen = Screen::new(orders);
+    let mut screen = Screen::new(orders);
     screen.title()?;
     // Until it stands, Ctrl-C simply ends this process: everything that it has started by then ends with it.
     let world = World::start(&screen, only)?;
@@ -140,17 +140,16 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
         endless: orders.is_none().then_some(stop),
         placed: None,
     };
-    let mut faults = Vec::new();
-    if let Err(failure) = show.watch().and_then(|()| show.drain()) {
-        faults.push(failure.to_string());
-    }
-    faults.extend(show.ledger.faults());
-    // They follow from what is lost, if anything is.
-    faults.extend(show.sagas.faults());
+    let failed = show.watch().and_then(|()| show.drain()).err();
+    let faults = [
+        failed.iter().map(ToString::to_string).collect(),
+        show.sagas.faults(),
+        show.ledger.faults(),
+    ];
     let placed = show.placed.unwrap_or_default();
     show.screen
         .summary(placed, &show.ledger, &show.sagas, &faults)?;
-    Ok(faults.is_empty())
+    Ok(faults.iter().all(Vec::is_empty))
 }
 
 /// Starts the consumer and the clients, which tell what they see; and makes the customers' tokens.

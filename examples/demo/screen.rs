@@ -26,7 +26,7 @@ const CYAN: &str = "36";
 /// Where clients see states; events are seen in their topics.
 const WEBSOCKET: &str = "WebSocket";
 
-/// How many faults are told one by one.
+/// How many faults of a kind are told one by one.
 const FAULTS: usize = 20;
 
 /// More orders than this are told as numbers, not one by one.
@@ -49,7 +49,7 @@ impl Screen {
         let many = orders.is_some_and(|orders| orders > ORDERS);
         Self {
             colours: wanted && io::stdout().is_terminal(),
-            numbers: many.then(|| Instant::now() + PACE),
+            numbers: many.then(Instant::now),
         }
     }
 
@@ -72,7 +72,7 @@ impl Screen {
     }
 
     /// Where everything is, what to try, and how to stop.
-    pub(crate) fn invite(&self, world: &World, orders: Option<u64>) -> Result<()> {
+    pub(crate) fn invite(&mut self, world: &World, orders: Option<u64>) -> Result<()> {
         let admin = world.daemon.admin();
         let places = [
             ("outboxd", format!("http://{admin}/metrics and /readyz")),
@@ -98,7 +98,8 @@ impl Screen {
             self.line(&self.paint(CYAN, &insert.join("\n")))?;
             self.line("\n  Ctrl-C stops everything and leaves nothing behind.")?;
         }
-        let head = if self.numbers.is_some() {
+        let head = if let Some(due) = &mut self.numbers {
+            *due = Instant::now() + PACE;
             let names = ["events", "rolled back", "seen", "sagas", "ended"];
             numbers("UTC", names.map(str::to_owned), "p99 to Kafka", "to client")
         } else {
@@ -175,13 +176,13 @@ impl Screen {
         ))
     }
 
-    /// How it went.
+    /// How it went; `faults` by kind.
     pub(crate) fn summary(
         &self,
         orders: u64,
         ledger: &Ledger,
         sagas: &Sagas,
-        faults: &[String],
+        faults: &[Vec<String>],
     ) -> Result<()> {
         let (committed, rolled_back) = (ledger.committed(), ledger.rolled_back());
         let (seen, watched) = (ledger.seen(), sagas.count());
@@ -219,7 +220,7 @@ impl Screen {
         for (what, text) in lines {
             self.line(&format!("  {what:<11}  {text}"))?;
         }
-        if faults.is_empty() {
+        if faults.iter().all(Vec::is_empty) {
             let right = [
                 "every committed event once, no other, in order per key",
                 "every saga's end came over its client's WebSocket, without a gap",
@@ -229,13 +230,16 @@ impl Screen {
             }
             return self.line("");
         }
-        for fault in faults.iter().take(FAULTS) {
-            self.line(&format!("  {}        {fault}", self.paint(RED, "WRONG")))?;
+        for faults in faults {
+            for fault in faults.iter().take(FAULTS) {
+                self.line(&format!("  {}        {fault}", self.paint(RED, "WRONG")))?;
+            }
+            let more = faults.len().saturating_sub(FAULTS);
+            if more > 0 {
+                self.line(&format!("               and {more} more like these"))?;
+            }
         }
-        match faults.len().saturating_sub(FAULTS) {
-            0 => self.line(""),
-            more => self.line(&format!("               and {more} more\n")),
-        }
+        self.line("")
     }
 
     fn event(&self, at: &str, event: &Event, took: &str, colour: Option<&str>) -> Result<()> {
