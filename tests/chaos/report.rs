@@ -48,14 +48,15 @@ pub(crate) fn markdown(run: &Value) -> String {
     let mut text =
         String::from("| fault | had an effect | had none | by which sign |\n|---|--:|--:|---|\n");
     let faults = run["faults"].as_array().unwrap();
+    let faults = || faults.iter().filter(|fault| fault["wanted"] != 0);
     let word = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
-    for fault in faults {
+    for fault in faults() {
         let (kind, sign) = (word(fault, "kind"), word(fault, "sign"));
         let (effective, none) = (&fault["effective"], &fault["without_effect"]);
         let _ = writeln!(text, "| {kind} | {effective} | {none} | {sign} |");
     }
     text += "\n| recovery of a source | alone | p50 | p99 | with others | p50 | p99 | max |\n|---|--:|--:|--:|--:|--:|--:|--:|\n";
-    for fault in faults {
+    for fault in faults() {
         let time = |which: &str, name: &str| {
             let ms = fault["recovery"][which][name].as_f64();
             ms.map_or("-".into(), |ms| format!("{:.1} s", ms / 1000.0))
