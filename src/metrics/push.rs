@@ -34,6 +34,8 @@ pub enum Rejected {
     Full(Full),
     /// It comes from a page that may not.
     Origin,
+    /// It does not speak TLS, or not in time.
+    Tls,
     /// It is no WebSocket of ours.
     Handshake,
     /// Its token is no good.
@@ -48,6 +50,7 @@ impl Rejected {
     fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::Origin,
+            Self::Tls,
             Self::Handshake,
             Self::Token,
             Self::Forbidden,
@@ -60,8 +63,10 @@ impl Rejected {
         match self {
             Self::Full(full) => full.as_str(),
             Self::Origin => "origin",
+            Self::Tls => "tls",
             Self::Handshake => "handshake",
             Self::Token => "token",
+
             Self::Forbidden => "forbidden",
             Self::NotReady => "not_ready",
         }

@@ -10,4 +10,5 @@ mod saga;
 mod site;
 mod slow;
 mod stream;
+mod tls;
 mod watch;
