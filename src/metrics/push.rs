@@ -40,6 +40,8 @@ pub enum Rejected {
     Handshake,
     /// Its token is no good.
     Token,
+    /// Its token cannot be checked now.
+    Unchecked,
     /// It has no right to what it asked for.
     Forbidden,
     /// The log has not been read yet, or the daemon ends.
@@ -53,6 +55,7 @@ impl Rejected {
             Self::Tls,
             Self::Handshake,
             Self::Token,
+            Self::Unchecked,
             Self::Forbidden,
             Self::NotReady,
         ];
@@ -66,7 +69,7 @@ impl Rejected {
             Self::Tls => "tls",
             Self::Handshake => "handshake",
             Self::Token => "token",
-
+            Self::Unchecked => "unchecked",
             Self::Forbidden => "forbidden",
             Self::NotReady => "not_ready",
         }
@@ -179,6 +182,45 @@ impl PushMetrics {
 }
 
 impl Default for PushMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The metrics of an issuer's keys, where they are fetched.
+#[derive(Debug, Clone)]
+pub struct KeyMetrics {
+    good: Counter,
+    bad: Counter,
+    fetched_at: Gauge,
+}
+
+impl KeyMetrics {
+    /// Makes its series appear.
+    pub fn new() -> Self {
+        let fetches = |result| counter!("outboxd_push_key_fetches_total", "result" => result);
+        let metrics = Self {
+            good: fetches("ok"),
+            bad: fetches("error"),
+            fetched_at: gauge!("outboxd_push_keys_fetched_timestamp_seconds"),
+        };
+        metrics.good.increment(0);
+        metrics.bad.increment(0);
+        metrics
+    }
+
+    /// A fetch has ended, well or not, at this time in seconds.
+    pub fn fetched(&self, good: bool, now: f64) {
+        if good {
+            self.good.increment(1);
+            self.fetched_at.set(now);
+        } else {
+            self.bad.increment(1);
+        }
+    }
+}
+
+impl Default for KeyMetrics {
     fn default() -> Self {
         Self::new()
     }

@@ -151,13 +151,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// What a request's token gives; always the same answer if it gives nothing.
-fn access(hub: &Hub, guest: &Guest, headers: &HeaderMap) -> Result<Access, Problem> {
-    let access = bearer(headers).map(|token| hub.access(&guest.place, token));
+async fn access(hub: &Hub, guest: &Guest, headers: &HeaderMap) -> Result<Access, Problem> {
+    let access = match bearer(headers) {
+        Some(token) => Some(hub.access(&guest.place, token).await),
+        None => None,
+    };
     match access {
         Some(Ok(access)) => Ok(access),
         Some(Err(NoAccess::TooMany)) => {
             hub.metrics.rejected(Rejected::Full(Full::User), 1);
             Err(Problem::user())
+        }
+        Some(Err(NoAccess::Unchecked)) => {
+            hub.metrics.rejected(Rejected::Unchecked, 1);
+            Err(Problem::unchecked())
         }
         Some(Err(NoAccess::Expired | NoAccess::Wrong)) | None => {
             hub.metrics.rejected(Rejected::Token, 1);

@@ -122,6 +122,7 @@ impl Push {
             status,
         };
         let router = http::router(Arc::clone(&hub));
+        let verifier = hub.verifier.clone();
         let renewed = async {
             match &tls {
                 Some(tls) => tls.follow().await,
@@ -131,6 +132,7 @@ impl Push {
         tokio::select! {
             () = listener::serve(listener, hub, router, tls.clone(), beat) => {}
             never = renewed => match never {},
+            never = verifier.keep() => match never {},
             // Goes on while clients are sent away, so that they see changes to the end.
             never = reader.run() => match never {},
         }

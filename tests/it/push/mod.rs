@@ -2,6 +2,7 @@
 
 mod hidden;
 mod http;
+mod jwks;
 mod log;
 mod protocol;
 mod records;
