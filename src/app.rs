@@ -160,18 +160,9 @@ fn start_push(
         return Ok(None);
     };
     let (clients, topics) = (clients.clone(), topics.clone());
-    match Push::bind(push, clients, topics, health.clone(), tasks.stopping()) {
-        Ok((push, status)) => {
-            tasks.spawn("push", push.run());
-            Ok(Some(status))
-        }
-        // A valid configuration runs: what can be done is done.
-        Err(error) if error.is_not_yet() => {
-            warn!(%error, "clients are not served");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+    let (push, status) = Push::bind(push, clients, topics, health.clone(), tasks.stopping())?;
+    tasks.spawn("push", push.run());
+    Ok(Some(status))
 }
 
 /// Starts the relay half; gives each source's status.

@@ -19,7 +19,7 @@ mod process;
 mod push;
 mod sagas;
 
-pub use push::{PartitionMetrics, PushMetrics, Rejected, Skipped, Transport};
+pub use push::{KeyMetrics, PartitionMetrics, PushMetrics, Rejected, Skipped, Transport};
 pub use sagas::SagaMetrics;
 
 #[derive(Clone, Copy)]
@@ -211,6 +211,16 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "outboxd_push_hidden_total",
         C,
         "Requests for a saga that the token may not watch.",
+    ),
+    (
+        "outboxd_push_key_fetches_total",
+        C,
+        "Times that the issuer's key set was asked for, by result.",
+    ),
+    (
+        "outboxd_push_keys_fetched_timestamp_seconds",
+        G,
+        "When the key set that tokens are checked with was fetched.",
     ),
     (
         "outboxd_push_queue_bytes",
@@ -517,6 +527,7 @@ mod tests {
         let _source = SourceMetrics::new("orders");
         broker("127.0.0.1:9092/1", true, Some(0.001));
         let push = PushMetrics::new();
+        KeyMetrics::new();
         push.closed(4001);
         push.closed(5000);
         PartitionMetrics::new(0);

@@ -76,7 +76,7 @@ impl Tasks {
 }
 
 /// Tasks that come and go by the thousand, such as connections; one that panics takes no other along.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Crowd(TaskTracker);
 
 impl Crowd {

@@ -579,7 +579,6 @@ fn without_the_keys_for_it_no_token_is_made_or_believed() {
         (&pem, create, "only a secret makes tokens"),
         (&pem, check, "push.auth.keys: cannot read"),
         (&jwks, create, "only a secret makes tokens"),
-        (&jwks, check, "does not fetch key sets yet"),
         (&short, create, "has 5 bytes and needs 32"),
         (&short, check, "has 5 bytes and needs 32"),
     ] {
@@ -588,6 +587,11 @@ fn without_the_keys_for_it_no_token_is_made_or_believed() {
         assert!(ran.err.contains(say), "{say}\n{}", ran.err);
         assert!(!ran.err.contains("tiger"), "{}", ran.err);
     }
+    let nobody = "keys = { jwks_url = \"http://127.0.0.1:1/jwks.json\" }\n";
+    let ran = token(&Place::with(&format!("{ISSUER}{nobody}")), check);
+    assert_eq!((ran.code, ran.out.as_str()), (69, ""));
+    let say = "push.auth.keys: http://127.0.0.1:1/jwks.json: cannot connect";
+    assert!(ran.err.contains(say), "{}", ran.err);
 }
 
 #[test]

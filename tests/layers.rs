@@ -10,24 +10,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name of the others; a file below a folder belongs to the folder.
-const MAY_NAME: [(&str, &[&str]); 15] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("logic", &["logic"]),
     ("tasks", &[]),
     ("host", &[]),
     ("failpoint", &[]),
+    ("authorities", &[]),
     ("config", &["config"]),
     ("logging", &[]),
     ("metrics", &["metrics", "logic"]),
     ("systemd", &[]),
     (
         "outbox",
-        &["outbox", "logic", "config", "tasks", "failpoint"],
+        &[
+            "outbox",
+            "logic",
+            "config",
+            "tasks",
+            "failpoint",
+            "authorities",
+        ],
     ),
     (
         "kafka",
         &["kafka", "logic", "config", "metrics", "tasks", "failpoint"],
     ),
-    ("auth", &["auth", "logic", "config"]),
+    (
+        "auth",
+        &["auth", "logic", "config", "metrics", "authorities"],
+    ),
     (
         "relay",
         &[
@@ -59,7 +70,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
 ];
 
 /// Words that only one part may use, and who.
-const ONLY: [(&str, &[&str]); 10] = [
+const ONLY: [(&str, &[&str]); 12] = [
     ("rdkafka::", &["kafka"]),
     ("tokio_postgres::", &["outbox", "config"]),
     ("include_str!(\"../../sql", &["outbox"]),
@@ -70,6 +81,8 @@ const ONLY: [(&str, &[&str]); 10] = [
     ("axum::", &["admin", "push"]),
     ("tungstenite::", &["push"]),
     ("use aws_lc_rs::", &["auth"]),
+    ("hyper::client", &["auth"]),
+    ("rustls_native_certs::", &["authorities"]),
 ];
 
 /// What logic may not use: it never waits, never asks for the time, never opens anything.

@@ -1,4 +1,4 @@
-//! What signatures are checked with, each key bound to one algorithm. Never fetches a key.
+//! What signatures are checked with, each key bound to one algorithm. Never fetches a key itself.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,6 +9,8 @@ use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
+use super::fetch::FetchError;
+use super::fetched::{Fetched, Pace};
 use crate::config::push::{Algorithm, Auth, Keys};
 use crate::config::{Secret, SecretError, SecretString};
 
@@ -24,6 +26,8 @@ const RSA_KEY_BYTES_MIN: usize = 256;
 /// One key for one algorithm. A key that serves two is there twice.
 pub(super) struct Key {
     pub(super) algorithm: Algorithm,
+    /// Its name in a set.
+    pub(super) id: Option<String>,
     check: Check,
 }
 
@@ -33,6 +37,14 @@ enum Check {
 }
 
 impl Key {
+    pub(super) fn fetched(algorithm: Algorithm, id: Option<String>, key: ParsedPublicKey) -> Self {
+        Self {
+            algorithm,
+            id,
+            check: Check::Public(key),
+        }
+    }
+
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.check {
             Check::Public(key) => key.verify_sig(message, signature).is_ok(),
@@ -42,28 +54,41 @@ impl Key {
     }
 }
 
-/// Reads what the configuration names.
-pub(super) fn read(auth: &Auth) -> Result<Vec<Key>, AuthError> {
-    match &auth.keys {
-        Keys::Jwks(_) => Err(AuthError::Jwks),
+/// Where keys are.
+pub(super) enum Source {
+    /// Here, since the start.
+    Read(Vec<Key>),
+    /// With the issuer.
+    Fetched(Fetched),
+}
+
+/// Reads what the configuration names; what has to be fetched is not there yet.
+pub(super) fn read(auth: &Auth) -> Result<Source, AuthError> {
+    let keys = match &auth.keys {
+        Keys::Jwks(url) => {
+            let fetched = Fetched::new(url, &auth.algorithms, Pace::USUAL);
+            return Ok(Source::Fetched(fetched));
+        }
         Keys::Pem(path) => {
             let pem = read_pem(path)?;
             public_keys(&pem, &auth.algorithms).map_err(|fault| AuthError::Pem {
                 path: path.clone(),
                 fault,
-            })
+            })?
         }
         Keys::Secret(reference) => {
             let secret = secret(reference, &auth.algorithms)?;
             let keys = auth.algorithms.iter().filter_map(|algorithm| {
                 Some(Key {
                     algorithm: *algorithm,
+                    id: None,
                     check: Check::Secret(Box::new(secret_key(*algorithm, &secret)?)),
                 })
             });
-            Ok(keys.collect())
+            keys.collect()
         }
-    }
+    };
+    Ok(Source::Read(keys))
 }
 
 /// Reads a secret that is long enough for each of the algorithms (RFC 7518, 3.2: as long as the hash).
@@ -162,6 +187,7 @@ fn public_keys(pem: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, PemFaul
             let key = ParsedPublicKey::new(verification(*algorithm)?, &der).ok()?;
             Some(Key {
                 algorithm: *algorithm,
+                id: None,
                 check: Check::Public(key),
             })
         }));
@@ -181,12 +207,14 @@ fn public_keys(pem: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, PemFaul
 /// Why tokens cannot be checked, or signed, and what to do. Never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// Key sets are not fetched yet.
-    #[error(
-        "push.auth.keys: this version does not fetch key sets yet; \
-         for now write keys = {{ pem = \"…\" }} or {{ secret = {{ file = \"…\" }} }}"
-    )]
-    Jwks,
+    /// The issuer's keys cannot be had.
+    #[error("push.auth.keys: {url}: {error}")]
+    Fetch {
+        /// Where they should be.
+        url: String,
+        /// What is wrong.
+        error: FetchError,
+    },
     /// The secret cannot be had.
     #[error("push.auth.keys: {error}{}", cause(.error))]
     Secret {

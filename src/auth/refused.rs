@@ -2,12 +2,15 @@
 
 use crate::config::push::Algorithm;
 
-/// A token that is not believed. Clients learn which of the two it is and no more.
+/// A token that is not believed. Clients learn which of the three it is and no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// It was right until its time, and the leeway after it, was over. A new one will do.
     #[error("it has expired")]
     Expired,
+    /// Nobody can say: the issuer's keys are not there, or not yet the one that it names. It may do a little later.
+    #[error("it cannot be checked now: the key that it needs has not been fetched from the issuer")]
+    Unchecked,
     /// Anything else. The same token will never do.
     #[error("{0}")]
     Wrong(Why),
@@ -43,6 +46,9 @@ pub enum Why {
     /// Allowed, but no key is of its type.
     #[error("it is signed with {}, and push.auth.keys has no key of that type", .0.name())]
     NoKey(Algorithm),
+    /// The issuer has no key of this name, or not yet.
+    #[error("its `kid` names no key of push.auth.keys")]
+    UnknownKey,
     /// Another key, or a changed token.
     #[error("its signature fits no key of push.auth.keys")]
     Signature,

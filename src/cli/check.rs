@@ -9,6 +9,7 @@ use super::{Exit, Failure, connect, load};
 use crate::auth::Verifier;
 use crate::config::push::Keys;
 use crate::config::{Config, Property, Secret};
+use crate::push;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -97,15 +98,14 @@ fn findings(config: &Config) -> Vec<String> {
             findings.extend(private_key(&key("url, sslkey"), private));
         }
     }
-    if let Some(push) = &config.push {
-        if let Some(tls) = &push.tls {
-            findings.extend(readable("push.tls.certificate", &tls.certificate));
-            findings.extend(secret("push.tls.key", &tls.key));
+    if let Some(ours) = &config.push {
+        if let Some(tls) = &ours.tls {
+            findings.extend(push::examine_tls(tls).err().map(|error| error.to_string()));
         }
-        findings.extend(match &push.auth.keys {
+        findings.extend(match &ours.auth.keys {
             // Nothing that is a file.
             Keys::Jwks(_) => None,
-            Keys::Pem(_) | Keys::Secret(_) => Verifier::new(&push.auth)
+            Keys::Pem(_) | Keys::Secret(_) => Verifier::new(&ours.auth)
                 .err()
                 .map(|error| error.to_string()),
         });

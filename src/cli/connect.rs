@@ -1,9 +1,11 @@
-//! `outboxd check --connect`: visits databases and Kafka as a doctor does, and changes nothing there.
+//! `outboxd check --connect`: visits databases, Kafka and the issuer of tokens as a doctor does, and changes nothing there.
 
 use std::io::Write;
 
 use super::{Exit, Failure};
+use crate::auth::Verifier;
 use crate::config::Config;
+use crate::config::push::{Auth, Keys};
 use crate::kafka::{self, Clients};
 use crate::logic::finding::{Finding, Level};
 use crate::outbox::doctor;
@@ -19,11 +21,33 @@ pub(super) async fn execute(config: Config) -> Result<(), Failure> {
     for source in &config.sources {
         findings.extend(doctor::examine(source).await);
     }
+    if let Some(push) = &config.push {
+        findings.extend(issuer(&push.auth).await);
+    }
     let mut out = std::io::stdout().lock();
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
     verdict(&findings)
+}
+
+/// Whether an issuer that is to be asked for keys has some that do.
+async fn issuer(auth: &Auth) -> Option<Finding> {
+    let Keys::Jwks(url) = &auth.keys else {
+        return None;
+    };
+    let fetched = async { Verifier::new(auth)?.fetch().await };
+    let (level, text) = match fetched.await {
+        Ok(0) => {
+            let text = format!(
+                "{url} has no key that fits push.auth.algorithms; name those that the issuer signs with"
+            );
+            (Level::Config, text)
+        }
+        Ok(keys) => (Level::Good, format!("{url} has {keys} keys that fit")),
+        Err(error) => (Level::Unreachable, error.to_string()),
+    };
+    Some(Finding::new("issuer", level, text))
 }
 
 /// The worst finding decides about the exit code.

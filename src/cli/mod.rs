@@ -170,7 +170,7 @@ impl Cli {
             Command::Status(args) => status::execute(file, args).await,
             Command::DeadLetters(args) => dead_letters::execute(file, args).await,
             Command::Saga(args) => saga::execute(file, args).await,
-            Command::Token(args) => token::execute(file, args),
+            Command::Token(args) => token::execute(file, args).await,
             Command::Config(args) => config::execute(file, &args),
         }
     }

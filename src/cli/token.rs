@@ -79,7 +79,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
     Err("a token is good for 1s to 365d, in whole seconds".to_owned())
 }
 
-pub(super) fn execute(file: &Path, args: Args) -> Result<(), Failure> {
+pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let push = load(file)?.push.ok_or_else(|| {
         let message = format!(
             "{} has no [push], so no token is believed; add it with [push.auth]",
@@ -92,7 +92,7 @@ pub(super) fn execute(file: &Path, args: Args) -> Result<(), Failure> {
             let grants = grants.into_iter().flat_map(|grants| grants.0).collect();
             create(&push.auth, sub, grants, ttl)
         }
-        Command::Check { token, json } => check(&push.auth, token, json),
+        Command::Check { token, json } => check(&push.auth, token, json).await,
     }
 }
 
@@ -122,8 +122,9 @@ fn create(auth: &Auth, sub: String, grants: Vec<Value>, ttl: Duration) -> Result
     Ok(writeln!(io::stdout().lock(), "{token}")?)
 }
 
-fn check(auth: &Auth, token: String, json: bool) -> Result<(), Failure> {
+async fn check(auth: &Auth, token: String, json: bool) -> Result<(), Failure> {
     let verifier = Verifier::new(auth)?;
+    verifier.fetch().await?;
     let token = if token == "-" { piped()? } else { token };
     let verified = verifier.verify(&token, SystemTime::now());
     let mut out = io::stdout().lock();
@@ -223,6 +224,14 @@ fn expiry(identity: &Identity) -> String {
 
 impl From<AuthError> for Failure {
     fn from(error: AuthError) -> Self {
-        Self::new(Exit::Config, error)
+        let exit = match &error {
+            AuthError::Fetch { .. } => Exit::Unreachable,
+            AuthError::Secret { .. }
+            | AuthError::TooShort { .. }
+            | AuthError::Unreadable { .. }
+            | AuthError::Pem { .. }
+            | AuthError::NoSecret => Exit::Config,
+        };
+        Self::new(exit, error)
     }
 }

@@ -34,10 +34,14 @@ pub enum Rejected {
     Full(Full),
     /// It comes from a page that may not.
     Origin,
+    /// It does not speak TLS, or not in time.
+    Tls,
     /// It is no WebSocket of ours.
     Handshake,
     /// Its token is no good.
     Token,
+    /// Its token cannot be checked now.
+    Unchecked,
     /// It has no right to what it asked for.
     Forbidden,
     /// The log has not been read yet, or the daemon ends.
@@ -48,8 +52,10 @@ impl Rejected {
     fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::Origin,
+            Self::Tls,
             Self::Handshake,
             Self::Token,
+            Self::Unchecked,
             Self::Forbidden,
             Self::NotReady,
         ];
@@ -60,8 +66,10 @@ impl Rejected {
         match self {
             Self::Full(full) => full.as_str(),
             Self::Origin => "origin",
+            Self::Tls => "tls",
             Self::Handshake => "handshake",
             Self::Token => "token",
+            Self::Unchecked => "unchecked",
             Self::Forbidden => "forbidden",
             Self::NotReady => "not_ready",
         }
@@ -174,6 +182,45 @@ impl PushMetrics {
 }
 
 impl Default for PushMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The metrics of an issuer's keys, where they are fetched.
+#[derive(Debug, Clone)]
+pub struct KeyMetrics {
+    good: Counter,
+    bad: Counter,
+    fetched_at: Gauge,
+}
+
+impl KeyMetrics {
+    /// Makes its series appear.
+    pub fn new() -> Self {
+        let fetches = |result| counter!("outboxd_push_key_fetches_total", "result" => result);
+        let metrics = Self {
+            good: fetches("ok"),
+            bad: fetches("error"),
+            fetched_at: gauge!("outboxd_push_keys_fetched_timestamp_seconds"),
+        };
+        metrics.good.increment(0);
+        metrics.bad.increment(0);
+        metrics
+    }
+
+    /// A fetch has ended, well or not, at this time in seconds.
+    pub fn fetched(&self, good: bool, now: f64) {
+        if good {
+            self.good.increment(1);
+            self.fetched_at.set(now);
+        } else {
+            self.bad.increment(1);
+        }
+    }
+}
+
+impl Default for KeyMetrics {
     fn default() -> Self {
         Self::new()
     }

@@ -3,7 +3,7 @@
 //! One difference: a name that stands only in the certificate's subject (no subjectAltName) is not accepted.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -15,6 +15,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::OutboxError;
+use crate::authorities;
 use crate::config::{Tls, TlsMode};
 
 /// What a session is encrypted with. The files are read anew for each connection, so that certificates can be renewed
@@ -138,21 +139,13 @@ async fn trust(tls: &Tls) -> Result<Trust, OutboxError> {
     })
 }
 
-/// The system's store, read once: it is large, and changes with the system's packages only.
 fn system_authorities() -> Result<Arc<RootCertStore>, OutboxError> {
-    static STORE: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let store = STORE.get_or_init(|| {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(store)
-    });
-    if store.is_empty() {
-        return Err(configuration(
+    authorities::system().ok_or_else(|| {
+        configuration(
             "this system has no certificate authorities: install ca-certificates or name a file in sslrootcert"
                 .to_owned(),
-        ));
-    }
-    Ok(store.clone())
+        )
+    })
 }
 
 #[derive(Debug)]

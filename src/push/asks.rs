@@ -44,8 +44,9 @@ pub(super) async fn carry_out(
         }
         match output {
             Output::Verify(token) => {
-                let verdict = visit.hub.access(place, &token);
-                session.handle(now, Input::Verified(verdict));
+                // Keys may have to be fetched for it, which takes a few seconds at the most.
+                let verdict = visit.hub.access(place, &token).await;
+                session.handle(Instant::now(), Input::Verified(verdict));
             }
             Output::Send(frame) => visit.who.queue.answer(frame),
             Output::Ping => return Left::Ping,

@@ -43,7 +43,7 @@ async fn gate(
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = match &origin {
-        Some(origin) => may_come_from(&hub, origin, request.headers()),
+        Some(origin) => may_come_from(&hub, origin, &request),
         None => true,
     };
     let mut response = if let Some(problem) = turned_away(&hub, &guest, request.headers(), allowed)
@@ -91,13 +91,14 @@ fn turned_away(hub: &Hub, guest: &Guest, headers: &HeaderMap, allowed: bool) -> 
 }
 
 /// The own origin is the one that the request is for; whether by http or https only a proxy knows.
-fn may_come_from(hub: &Hub, origin: &HeaderValue, headers: &HeaderMap) -> bool {
+fn may_come_from(hub: &Hub, origin: &HeaderValue, request: &Request) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };
-    let own = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = request.headers().get(header::HOST);
+    // HTTP/2 says it in the request's target.
+    let target = || request.uri().authority().map(|target| target.as_str());
+    let own = host.map_or_else(target, |host| host.to_str().ok());
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     let is_own = own.is_some_and(|own| authority.is_some_and(|it| it.eq_ignore_ascii_case(own)));
     let allowed = &hub.config.allowed_origins;
@@ -150,13 +151,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// What a request's token gives; always the same answer if it gives nothing.
-fn access(hub: &Hub, guest: &Guest, headers: &HeaderMap) -> Result<Access, Problem> {
-    let access = bearer(headers).map(|token| hub.access(&guest.place, token));
+async fn access(hub: &Hub, guest: &Guest, headers: &HeaderMap) -> Result<Access, Problem> {
+    let access = match bearer(headers) {
+        Some(token) => Some(hub.access(&guest.place, token).await),
+        None => None,
+    };
     match access {
         Some(Ok(access)) => Ok(access),
         Some(Err(NoAccess::TooMany)) => {
             hub.metrics.rejected(Rejected::Full(Full::User), 1);
             Err(Problem::user())
+        }
+        Some(Err(NoAccess::Unchecked)) => {
+            hub.metrics.rejected(Rejected::Unchecked, 1);
+            Err(Problem::unchecked())
         }
         Some(Err(NoAccess::Expired | NoAccess::Wrong)) | None => {
             hub.metrics.rejected(Rejected::Token, 1);

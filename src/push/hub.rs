@@ -31,7 +31,7 @@ pub(super) struct Hub {
     pub(super) draining: CancellationToken,
     /// Clients that are gone, and partitions that do not know yet.
     pub(super) farewells: Crowd,
-    verifier: Verifier,
+    pub(super) verifier: Verifier,
     admission: Mutex<Admission<IpAddr>>,
     log: RwLock<Option<Arc<Log>>>,
     sessions: AtomicU64,
@@ -88,18 +88,20 @@ impl Hub {
     }
 
     /// Looks at a token and takes the user's place for the connection.
-    pub(super) fn access(&self, place: &Place, token: &str) -> Result<Access, NoAccess> {
+    pub(super) async fn access(&self, place: &Place, token: &str) -> Result<Access, NoAccess> {
         let now = SystemTime::now();
-        let identity = self
-            .verifier
-            .verify(token, now)
-            .map_err(|refused| match refused {
-                Refused::Expired => NoAccess::Expired,
-                Refused::Wrong(why) => {
-                    debug!(%why, "a token was refused");
-                    NoAccess::Wrong
-                }
-            })?;
+        let identity =
+            self.verifier
+                .verify_fresh(token, now)
+                .await
+                .map_err(|refused| match refused {
+                    Refused::Expired => NoAccess::Expired,
+                    Refused::Unchecked => NoAccess::Unchecked,
+                    Refused::Wrong(why) => {
+                        debug!(%why, "a token was refused");
+                        NoAccess::Wrong
+                    }
+                })?;
         place
             .authenticate(identity.rights.user.as_deref())
             .map_err(|_| NoAccess::TooMany)?;

@@ -8,7 +8,10 @@ mod listener;
 mod problem;
 mod queue;
 mod socket;
+mod tls;
 mod visit;
+
+pub use tls::{TlsError, examine as examine_tls};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use tracing::{info, warn};
 
 use self::feed::{Actors, MAILBOX, Mail};
 use self::hub::{Hub, Log};
+use self::tls::Tls;
 use crate::auth::{AuthError, Verifier};
 use crate::config;
 use crate::kafka::{Clients, SagaLog, SagaLogError, Topics};
@@ -47,18 +51,9 @@ pub enum PushError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// What this version cannot do.
-    #[error(
-        "`[push.tls]` is not served by this version yet; leave it out and put a proxy in front"
-    )]
-    Tls,
-}
-
-impl PushError {
-    /// Whether the configuration is right and only this version cannot do it yet.
-    pub fn is_not_yet(&self) -> bool {
-        matches!(self, Self::Tls | Self::Auth(AuthError::Jwks))
-    }
+    /// Nobody could be spoken to in private.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The client-facing half, bound but not serving yet.
@@ -66,6 +61,7 @@ impl PushError {
 pub struct Push {
     hub: Arc<Hub>,
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     clients: Clients,
     topics: Topics,
     health: Health,
@@ -77,7 +73,7 @@ pub struct Push {
 const BUDGET: Duration = Duration::from_secs(60);
 
 impl Push {
-    /// Binds the address and reads the keys.
+    /// Binds the address, and reads certificate and keys.
     pub fn bind(
         config: config::Push,
         clients: Clients,
@@ -85,9 +81,7 @@ impl Push {
         health: Health,
         draining: CancellationToken,
     ) -> Result<(Self, watch::Receiver<PushStatus>), PushError> {
-        if config.tls.is_some() {
-            return Err(PushError::Tls);
-        }
+        let tls = config.tls.as_ref().map(Tls::read).transpose()?;
         let verifier = Verifier::new(&config.auth)?;
         let address = config.listen;
         let listen = |source| PushError::Listen { address, source };
@@ -96,6 +90,7 @@ impl Push {
         let push = Self {
             hub: Arc::new(Hub::new(config, verifier, draining)),
             listener,
+            tls: tls.map(Arc::new),
             clients,
             topics,
             health,
@@ -110,6 +105,7 @@ impl Push {
         let Self {
             hub,
             listener,
+            tls,
             clients,
             topics,
             health,
@@ -126,8 +122,17 @@ impl Push {
             status,
         };
         let router = http::router(Arc::clone(&hub));
+        let verifier = hub.verifier.clone();
+        let renewed = async {
+            match &tls {
+                Some(tls) => tls.follow().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = listener::serve(listener, hub, router, beat) => {}
+            () = listener::serve(listener, hub, router, tls.clone(), beat) => {}
+            never = renewed => match never {},
+            never = verifier.keep() => match never {},
             // Goes on while clients are sent away, so that they see changes to the end.
             never = reader.run() => match never {},
         }

@@ -46,6 +46,11 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 
+    pub(super) const fn unchecked() -> Self {
+        let detail = "tokens cannot be checked now: the issuer's keys are not there";
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, detail, 5)
+    }
+
     pub(super) const fn forbidden() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,

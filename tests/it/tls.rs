@@ -12,12 +12,12 @@ use crate::support::block_on;
 use crate::support::postgres::Postgres;
 
 /// An authority and what it signed; files in a folder that goes with it.
-struct Authority {
-    folder: tempfile::TempDir,
+pub(crate) struct Authority {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         openssl(
             folder.path(),
@@ -26,12 +26,12 @@ impl Authority {
         Self { folder }
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
 
-    /// A server's certificate and key for these names.
-    fn sign(&self, names: &str) -> (String, String) {
+    /// A server's certificate and key for these names; in `server.crt` and `server.key` of the folder, too.
+    pub(crate) fn sign(&self, names: &str) -> (String, String) {
         let folder = self.folder.path();
         fs::write(folder.join("names"), format!("subjectAltName={names}")).unwrap();
         openssl(

@@ -16,6 +16,7 @@ pub(crate) mod guardian;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod installed;
+pub(crate) mod issuer;
 pub(crate) mod kafka;
 pub(crate) mod metrics;
 pub(crate) mod postgres;

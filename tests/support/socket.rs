@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -15,9 +16,14 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whatever carries a WebSocket: TCP, or TLS on it.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Carrier for S {}
+
 /// One WebSocket.
 pub(crate) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn Carrier>>,
     /// Lines of a message that have not been asked for yet.
     lines: std::collections::VecDeque<String>,
 }
@@ -39,7 +45,7 @@ impl Socket {
 
     /// The same over a connection of the caller's.
     pub(crate) async fn over(
-        tcp: TcpStream,
+        carrier: impl Carrier + 'static,
         address: SocketAddr,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, Error> {
@@ -48,7 +54,8 @@ impl Socket {
         for (name, value) in own.iter().chain(headers) {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let (stream, _) = tokio_tungstenite::client_async(request, tcp).await?;
+        let carrier: Box<dyn Carrier> = Box::new(carrier);
+        let (stream, _) = tokio_tungstenite::client_async(request, carrier).await?;
         Ok(Self {
             stream,
             lines: std::collections::VecDeque::new(),
@@ -61,11 +68,16 @@ impl Socket {
         token: &str,
     ) -> Result<(Self, Value), Error> {
         let mut socket = Self::open(address, &[]).await?;
-        socket
-            .send(&json!({"type": "auth", "id": 1, "token": token}))
+        let ready = socket.show(token).await?;
+        Ok((socket, ready))
+    }
+
+    /// Shows a token; gives the `ready` frame.
+    pub(crate) async fn show(&mut self, token: &str) -> Result<Value, Error> {
+        self.send(&json!({"type": "auth", "id": 1, "token": token}))
             .await?;
-        match socket.next().await {
-            Ok(ready) if ready["type"] == "ready" => Ok((socket, ready)),
+        match self.next().await {
+            Ok(ready) if ready["type"] == "ready" => Ok(ready),
             Ok(_) | Err(_) => Err(Error::ConnectionClosed),
         }
     }

@@ -23,6 +23,10 @@ use crate::config::push::Keys;
 use crate::config::{Secret, SecretString};
 use crate::logic::rights::Types;
 
+mod fetched;
+#[path = "../../../tests/support/issuer.rs"]
+mod issuer;
+mod jwks;
 mod keys;
 
 const NOW: u64 = 1_800_000_000;

@@ -386,6 +386,7 @@ impl Session {
         match verdict {
             Ok(access) => self.take(now, id, access),
             Err(NoAccess::Expired) => self.close(Close::Expired),
+            Err(NoAccess::Unchecked) => self.close(Close::Busy),
             Err(NoAccess::Wrong) => self.close(Close::BadToken),
             Err(NoAccess::TooMany) => self.close(Close::TooManyConnections),
         }

@@ -35,13 +35,19 @@ pub(super) async fn websocket(
     let key = handshake_key(headers).map_err(|problem| rejected(Rejected::Handshake, problem))?;
     let token = bearer(headers)
         .or_else(|| protocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL)));
-    let verdict = token.map(|token| hub.access(&guest.place, token));
+    let verdict = match token {
+        Some(token) => Some(hub.access(&guest.place, token).await),
+        None => None,
+    };
     let now = Instant::now();
     let settings = Arc::clone(&log.settings);
     let session = match verdict {
         None => Session::new(settings, now),
         Some(Err(NoAccess::Expired | NoAccess::Wrong)) => {
             return Err(rejected(Rejected::Token, Problem::token()));
+        }
+        Some(Err(NoAccess::Unchecked)) => {
+            return Err(rejected(Rejected::Unchecked, Problem::unchecked()));
         }
         Some(verdict) => Session::with_token(settings, now, verdict),
     };

@@ -49,7 +49,7 @@ pub(super) async fn saga(
     query: Result<Query<Newer>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let rights = access(&hub, &guest, &headers)?.rights;
+    let rights = access(&hub, &guest, &headers).await?.rights;
     let Query(newer) = query.map_err(|_| Problem::bad("version and wait have to be numbers"))?;
     let key = SagaKey::new(&saga_type, &saga_id);
     let (version, snapshot) = look(&log, &key, &rights)
@@ -136,7 +136,7 @@ pub(super) async fn list(
     query: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let rights = access(&hub, &guest, &headers)?.rights;
+    let rights = access(&hub, &guest, &headers).await?.rights;
     let Query(wanted) =
         query.map_err(|_| Problem::bad("stuck has to be true or false, and limit a number"))?;
     let granted = match &wanted.saga_type {

@@ -42,7 +42,7 @@ pub(super) async fn stream(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let access = access(&hub, &guest, &headers)?;
+    let access = access(&hub, &guest, &headers).await?;
     let shown = shown(query.as_deref().unwrap_or_default());
     if shown.saga_type.is_empty() {
         return Err(Problem::bad("saga_type has to say which sagas to show"));

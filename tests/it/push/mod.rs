@@ -2,6 +2,7 @@
 
 mod hidden;
 mod http;
+mod jwks;
 mod log;
 mod protocol;
 mod records;
@@ -10,4 +11,5 @@ mod saga;
 mod site;
 mod slow;
 mod stream;
+mod tls;
 mod watch;

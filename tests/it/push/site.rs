@@ -15,6 +15,7 @@ use crate::support::wait_until;
 use crate::world::{OUTBOXD, Service, kafka_block};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const OUR_KEYS: &str = "algorithms = [\"HS256\"]\nkeys = { secret = { file = \"secret\" } }";
 const SECRET: &str = "a secret for tests that is long enough";
 
 /// A daemon with both halves.
@@ -32,15 +33,20 @@ impl Site {
         lines: &str,
     ) -> Self {
         let blocks: String = services.iter().map(|service| service.block("")).collect();
-        Self::configured(&(kafka_block(kafka, prefix) + &blocks), lines)
+        Self::configured(&(kafka_block(kafka, prefix) + &blocks), lines, OUR_KEYS)
     }
 
-    fn configured(before: &str, lines: &str) -> Self {
+    /// Starts it without services for an issuer whose keys these lines name.
+    pub(super) fn start_for(kafka: &Kafka, prefix: &str, keys: &str) -> Self {
+        Self::configured(&kafka_block(kafka, prefix), "", keys)
+    }
+
+    fn configured(before: &str, lines: &str, keys: &str) -> Self {
         let port = Port::claim();
         let (lines, limits) = lines.split_once("[push.limits]").unwrap_or((lines, ""));
         let config = format!(
             "{before}\n[push]\nlisten = \"127.0.0.1:{}\"\n{}\n[push.auth]\nissuer = \"https://id.example\"\n\
-             algorithms = [\"HS256\"]\nkeys = {{ secret = {{ file = \"secret\" }} }}\nleeway = \"0s\"\n[push.limits]\n{limits}\n",
+             {keys}\nleeway = \"0s\"\n[push.limits]\n{limits}\n",
             port.number(),
             lines,
         );
@@ -52,7 +58,7 @@ impl Site {
 
     /// Starts it with another block for Kafka, and without services.
     pub(super) fn start_with(kafka: &str) -> Self {
-        Self::configured(kafka, "")
+        Self::configured(kafka, "", OUR_KEYS)
     }
 
     /// Where clients connect.

@@ -17,6 +17,8 @@ pub enum Close {
     Rotated,
     /// No token in time.
     NoToken,
+    /// The token cannot be checked now.
+    Busy,
     /// The token has ended.
     Expired,
     /// Not our protocol.
@@ -38,6 +40,7 @@ impl Close {
             Self::NoPong => 4009,
             Self::Rotated => 4010,
             Self::NoToken => 4028,
+            Self::Busy => 4029,
             Self::Expired => 4101,
             Self::BadRequest => 4200,
             Self::BadToken => 4201,
@@ -54,6 +57,7 @@ impl Close {
             Self::NoPong => "no_pong",
             Self::Rotated => "rotated",
             Self::NoToken => "no_token",
+            Self::Busy => "busy",
             Self::Expired => "expired",
             Self::BadRequest => "bad_request",
             Self::BadToken => "bad_token",

@@ -46,6 +46,8 @@ pub struct Access {
 pub enum NoAccess {
     /// It has ended.
     Expired,
+    /// Nobody can say now, but perhaps a little later.
+    Unchecked,
     /// Anything else.
     Wrong,
     /// It is good, but its user has too many connections.
