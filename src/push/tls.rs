@@ -138,19 +138,14 @@ impl Written {
         let Ok(key) = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()) else {
             return Err(TlsError::NoKey { place });
         };
-        let unusable = |error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
-                path: path.clone(),
-                place: place.clone(),
-            },
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "rustls words the others well"
-            )]
-            error => TlsError::Unusable {
-                path: path.clone(),
-                error,
-            },
+        let unusable = |error| {
+            let path = path.clone();
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                let place = place.clone();
+                TlsError::Mismatch { path, place }
+            } else {
+                TlsError::Unusable { path, error }
+            }
         };
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
