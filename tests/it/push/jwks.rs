@@ -1,6 +1,8 @@
 //! An issuer that publishes its keys: the daemon starts without it, follows its rotation, and sends nobody away for good before it
 //! knows. Never with a key of the configuration.
 
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -129,28 +131,39 @@ fn a_daemon_waits_for_its_issuer_and_follows_its_rotation() {
     assert_eq!(shown(&site, &new.token()), Ok(()), "its keys go on");
 }
 
+/// Serves files over TLS, until it is dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(folder: &Path, port: u16) -> Self {
+        let command = "s_server -quiet -HTTP -cert server.crt -key server.key -accept";
+        let server = Command::new("openssl")
+            .args(command.split(' '))
+            .arg(format!("127.0.0.1:{port}"))
+            .current_dir(folder)
+            .spawn();
+        Self(server.expect("openssl is installed"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_token_is_checked_on_the_command_line_by_what_the_issuer_has_now() {
     let authority = Authority::new();
     authority.sign("IP:127.0.0.1");
     let folder = authority.folder.path();
     let (ours, foreign) = (Pair::new("k1"), Pair::new("k2"));
-    std::fs::write(folder.join("jwks.json"), set(&[&ours])).unwrap();
+    // This server sends files as they are.
+    let answer = format!("HTTP/1.1 200 OK\r\n\r\n{}", set(&[&ours]));
+    std::fs::write(folder.join("jwks.json"), answer).unwrap();
     let port = Port::claim();
-    let mut server = std::process::Command::new("openssl")
-        .args([
-            "s_server",
-            "-quiet",
-            "-HTTP",
-            "-cert",
-            "server.crt",
-            "-key",
-            "server.key",
-        ])
-        .args(["-accept", &format!("127.0.0.1:{}", port.number())])
-        .current_dir(folder)
-        .spawn()
-        .unwrap();
+    let _server = Server::start(folder, port.number());
     let config = folder.join("outboxd.toml");
     let text = format!(
         "[kafka]\nbootstrap_servers = \"127.0.0.1:1\"\n[push.auth]\nissuer = \"https://id.example\"\n\
@@ -175,8 +188,6 @@ fn a_token_is_checked_on_the_command_line_by_what_the_issuer_has_now() {
     let other = Authority::new();
     let untrusted = check(&ours, &other.root().display().to_string());
     let nobody = check(&ours, "/nowhere/at.all");
-    server.kill().unwrap();
-    server.wait().unwrap();
     assert_eq!(good.code, 0, "{good:?}");
     assert!(good.out.contains("c-7"), "{good:?}");
     assert_eq!(unknown.code, 77, "{unknown:?}");

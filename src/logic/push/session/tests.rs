@@ -144,6 +144,7 @@ fn without_a_token_nothing_is_shown_and_time_runs_out() {
 fn each_refusal_has_its_code() {
     let refusals = [
         (NoAccess::Expired, "4101"),
+        (NoAccess::Unchecked, "4029"),
         (NoAccess::Wrong, "4201"),
         (NoAccess::TooMany, "4229"),
     ];
