@@ -1,16 +1,13 @@
 //! Inflicts faults, and looks whether anything came of them: what has no effect proves nothing, and is tried again later.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lane::{Eye, Lane, PATIENCE};
 use crate::schedule::{Kind, Step};
-use crate::support::daemon::Daemon;
-use crate::support::http;
 use crate::support::kafka::Kafka;
-use crate::support::metrics::Metrics;
 use crate::support::postgres::Postgres;
 use crate::support::process::POLL;
 use crate::support::proxy::Proxy;
@@ -129,13 +126,16 @@ impl Chaos<'_> {
                     self.kafka.pid() != pid && self.published_again(&hits)
                 }
                 Kind::BrokerFreeze => {
-                    let before = recreated(self.lanes);
                     self.kafka.pause();
+                    // What was on its way to the reader may still arrive.
+                    thread::sleep(Duration::from_secs(1));
+                    let silent = Instant::now();
                     thread::sleep(step.length);
+                    let silent = self.tail.is_silent_since(silent);
                     self.kafka.resume();
                     let since = Instant::now();
                     hits.iter_mut().for_each(|hit| hit.since = since);
-                    until(PATIENCE / 3, || rose(&before, &recreated(self.lanes)))
+                    silent && self.published_again(&hits)
                 }
                 Kind::Cut => self.proxy.cut() > 0 && self.published_again(&hits),
                 Kind::LateCommit => {
@@ -234,21 +234,4 @@ fn until(patience: Duration, holds: impl Fn() -> bool) -> bool {
         thread::sleep(5 * POLL);
     }
     false
-}
-
-/// How many producers each process has re-created.
-fn recreated(lanes: &[Lane<'_>]) -> BTreeMap<u32, f64> {
-    let daemons = lanes.iter().flat_map(|lane| &lane.daemons);
-    let count = |daemon: &Daemon| {
-        let pid = daemon.pid()?;
-        let (_, body) = http::get(daemon.admin(), "/metrics").ok()?;
-        let metrics = Metrics::parse(&body);
-        Some((pid, metrics.sum("outboxd_producer_recreated_total")))
-    };
-    daemons.filter_map(count).collect()
-}
-
-fn rose(before: &BTreeMap<u32, f64>, now: &BTreeMap<u32, f64>) -> bool {
-    let known = |pid| before.get(pid).copied().unwrap_or(0.0);
-    now.iter().any(|(pid, count)| *count > known(pid))
 }

@@ -56,7 +56,7 @@ impl Kind {
             Self::Freeze => "the other daemon took the lease meanwhile",
             Self::Stop => "it ended with 0, and the lease was taken with a new epoch",
             Self::BrokerKill => "a new process served, and events were published again",
-            Self::BrokerFreeze => "a daemon re-created a producer",
+            Self::BrokerFreeze => "no source published meanwhile, and then again",
             Self::Cut => "the proxy cut open connections, and events were published again",
             Self::LateCommit => "the proxy kept a commit, and delivered it after others",
             Self::Crash => "a new postmaster, and every source was taken with a new epoch",
@@ -120,11 +120,11 @@ impl Schedule {
                     (Kind::Cut, others),
                     (Kind::LateCommit, others),
                 ],
-                [6000, 6000],
+                [6000; 2],
             ),
             postgres: draw(
                 &[(Kind::Crash, others), (Kind::Terminate, others)],
-                [16_000; 2],
+                [30_000; 2],
             ),
         }
     }

@@ -93,6 +93,13 @@ impl Tail {
         Some(first.seen - hit.since)
     }
 
+    /// Whether nothing of any source became visible since then.
+    pub(crate) fn is_silent_since(&self, then: Instant) -> bool {
+        let batches = self.batches();
+        let mut last = batches.values().filter_map(|batches| batches.last());
+        last.all(|batch| batch.seen < then)
+    }
+
     /// How many batches became visible.
     pub(crate) fn count(&self) -> usize {
         self.batches().values().map(Vec::len).sum()
