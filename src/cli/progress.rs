@@ -27,7 +27,11 @@ impl Progress {
 
     /// Tells it if it is time.
     pub(super) fn tell(&mut self, what: impl FnOnce() -> String) {
-        let pause = if self.is_terminal { TERMINAL } else { ELSEWHERE };
+        let pause = if self.is_terminal {
+            TERMINAL
+        } else {
+            ELSEWHERE
+        };
         if self.told.elapsed() < pause {
             return;
         }

@@ -181,8 +181,7 @@ impl Scene<'_> {
         judge: &mut Judge,
     ) -> Result<Reach, Failure> {
         let name = &self.source.name;
-        let log =
-            TopicLog::open(&self.clients, &self.topics, topic, name, Some(since_ms)).await?;
+        let log = TopicLog::open(&self.clients, &self.topics, topic, name, Some(since_ms)).await?;
         let Some(mut log) = log else {
             return Ok(Reach::Missing);
         };
@@ -191,8 +190,12 @@ impl Scene<'_> {
         while let Some(round) = log.next().await? {
             records += round.records;
             round.sightings.into_iter().for_each(|it| judge.see(it));
-            self.progress
-                .tell(|| format!("{topic}: {records} records read, of {} offsets", log.offsets));
+            self.progress.tell(|| {
+                format!(
+                    "{topic}: {records} records read, of {} offsets",
+                    log.offsets
+                )
+            });
         }
         Ok(Reach::new(log.may_be_cut, kept, now_ms() - since_ms))
     }
@@ -212,7 +215,14 @@ impl Scene<'_> {
         let named = self.books.named(&second_look.wanted(most)).await?;
         let named = named.into_iter().map(|(id, row)| {
             let (event_id, topic, key) = (row.event_id, row.topic, row.key);
-            (id, Named { event_id, topic, key })
+            (
+                id,
+                Named {
+                    event_id,
+                    topic,
+                    key,
+                },
+            )
         });
         let skips = self.source.on_refused == OnRefused::Skip;
         Ok(second_look.verdict(&named.collect(), skips, most))

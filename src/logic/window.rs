@@ -237,7 +237,8 @@ mod tests {
     }
 
     fn rows(all: &[Tx]) -> impl Iterator<Item = (u64, i64)> {
-        let of = |(xid, tx): (u64, &Tx)| tx.ids.iter().map(move |id| (xid, *id)).collect::<Vec<_>>();
+        let of =
+            |(xid, tx): (u64, &Tx)| tx.ids.iter().map(move |id| (xid, *id)).collect::<Vec<_>>();
         (3u64..).zip(all).flat_map(of)
     }
 

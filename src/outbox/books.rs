@@ -99,10 +99,14 @@ impl Books {
             .batch_execute("set default_transaction_read_only = on")
             .await?;
         let (page, find, named, topics) = tokio::try_join!(
-            link.client.prepare(include_str!("../../sql/verify_page.sql")),
-            link.client.prepare(include_str!("../../sql/verify_find.sql")),
-            link.client.prepare(include_str!("../../sql/verify_named.sql")),
-            link.client.prepare(include_str!("../../sql/verify_topics.sql")),
+            link.client
+                .prepare(include_str!("../../sql/verify_page.sql")),
+            link.client
+                .prepare(include_str!("../../sql/verify_find.sql")),
+            link.client
+                .prepare(include_str!("../../sql/verify_named.sql")),
+            link.client
+                .prepare(include_str!("../../sql/verify_topics.sql")),
         )?;
         Ok(Self {
             link,
@@ -163,7 +167,11 @@ impl Books {
     /// The topics among the next ids behind `after`, and the last id that was looked at.
     pub async fn topics(&self, after: i64) -> Result<(Vec<String>, i64), OutboxError> {
         let last = after.saturating_add(SPAN);
-        let rows = self.link.client.query(&self.topics, &[&after, &last]).await?;
+        let rows = self
+            .link
+            .client
+            .query(&self.topics, &[&after, &last])
+            .await?;
         let topics: Result<_, OutboxError> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect();
         Ok((topics?, last))
     }

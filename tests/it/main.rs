@@ -27,4 +27,5 @@ mod session;
 mod site;
 mod takeover;
 mod tls;
+mod verify;
 mod world;

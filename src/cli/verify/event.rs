@@ -112,7 +112,12 @@ pub(super) async fn tell(
     let mut told = Vec::new();
     for row in &rows {
         let letter = letters.iter().find(|letter| letter.id == row.id);
-        told.push(of_row(row, letter, standing(&look, &ahead, row), &mut records));
+        told.push(of_row(
+            row,
+            letter,
+            standing(&look, &ahead, row),
+            &mut records,
+        ));
     }
     for letter in &letters {
         if rows.iter().all(|row| row.id != letter.id) {
@@ -131,11 +136,7 @@ pub(super) async fn tell(
     print(&told, &topics, args)
 }
 
-async fn find(
-    scene: &mut Scene<'_>,
-    look: &Look,
-    event_id: Uuid,
-) -> Result<Vec<BookRow>, Failure> {
+async fn find(scene: &mut Scene<'_>, look: &Look, event_id: Uuid) -> Result<Vec<BookRow>, Failure> {
     let mut found = Vec::new();
     let (lowest, highest) = look.ids.unwrap_or((0, -1));
     let mut after = lowest - 1;
@@ -287,7 +288,9 @@ async fn look_again(
     let event_id = told.first().map(|told| told.event_id).unwrap_or_default();
     let take = |checkpoint: &crate::logic::checkpoint::Checkpoint| {
         let letters = checkpoint.refused.iter().flat_map(|(_, rows)| &rows.0);
-        let letters = letters.filter(|(_, id)| *id == event_id).map(|(row, _)| *row);
+        let letters = letters
+            .filter(|(_, id)| *id == event_id)
+            .map(|(row, _)| *row);
         let letters: Vec<i64> = letters.collect();
         let rows = checkpoint.published.0.iter();
         let rows = rows.filter(|(_, id)| *id == event_id).map(|(row, _)| *row);
@@ -330,7 +333,10 @@ fn print(told: &[Told], topics: &BTreeSet<String>, args: &Args) -> Result<(), Fa
         }
     }
     if told.iter().any(|told| told.answer.is_fault()) {
-        let message = format!("something is wrong with event of source \"{}\", see above", args.source);
+        let message = format!(
+            "something is wrong with event of source \"{}\", see above",
+            args.source
+        );
         return Err(Failure::new(Exit::Shape, message));
     }
     Ok(())

@@ -34,7 +34,9 @@ impl Report {
         since_ms: i64,
         reaches: HashMap<String, Reach>,
     ) -> Self {
-        let notes = reaches.into_iter().map(|(topic, reach)| (topic, reach.note()));
+        let notes = reaches
+            .into_iter()
+            .map(|(topic, reach)| (topic, reach.note()));
         Self {
             source: source.to_owned(),
             clean: verdict.faults() == 0,
@@ -111,7 +113,14 @@ impl Report {
         if !examples.is_empty() {
             text.push('\n');
             let head = [
-                "FAULT", "EVENT ID", "TOPIC", "PARTITION", "OFFSET", "AFTER", "ROW", "KEY",
+                "FAULT",
+                "EVENT ID",
+                "TOPIC",
+                "PARTITION",
+                "OFFSET",
+                "AFTER",
+                "ROW",
+                "KEY",
             ];
             text.push_str(&table::render(&head, examples.into_iter()));
         }

@@ -86,12 +86,7 @@ impl SecondLook {
 
     /// The verdict, with `most` examples of each fault. `named` are the wanted rows that the table has; with `skips` a row that
     /// was once refused may come late.
-    pub fn verdict(
-        mut self,
-        named: &HashMap<i64, Named>,
-        skips: bool,
-        most: usize,
-    ) -> Verdict {
+    pub fn verdict(mut self, named: &HashMap<i64, Named>, skips: bool, most: usize) -> Verdict {
         let mut verdict = Verdict::default();
         for id in &self.lost {
             if self.refused.contains(id) {
