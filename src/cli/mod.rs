@@ -17,12 +17,14 @@ pub mod check;
 pub mod config;
 pub mod connect;
 pub mod dead_letters;
+mod progress;
 pub mod run;
 pub mod saga;
 pub mod sql;
 pub mod status;
 mod table;
 pub mod token;
+pub mod verify;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +145,8 @@ enum Command {
     Status(status::Args),
     /// See the events that Kafka did not take.
     DeadLetters(dead_letters::Args),
+    /// Compare a source's table with its topics: is anything lost, doubled or out of order?
+    Verify(verify::Args),
     /// See sagas as the log tells of them.
     Saga(saga::Args),
     /// Make a token for development, or learn why one is refused.
@@ -169,6 +173,7 @@ impl Cli {
             Command::Sql(args) => sql::execute(file, args).await,
             Command::Status(args) => status::execute(file, args).await,
             Command::DeadLetters(args) => dead_letters::execute(file, args).await,
+            Command::Verify(args) => verify::execute(file, args).await,
             Command::Saga(args) => saga::execute(file, args).await,
             Command::Token(args) => token::execute(file, args).await,
             Command::Config(args) => config::execute(file, &args),

@@ -65,6 +65,14 @@ impl CheckpointLog {
         })
     }
 
+    /// Opens the topic at the first record that is not older than `since_ms` (milliseconds since 1970).
+    pub async fn since(clients: &Clients, topic: &str, since_ms: i64) -> Result<Self, KafkaError> {
+        let (at, name) = (clients.clone(), topic.to_owned());
+        let found = attached_blocking(move || place_of(&at, &name, since_ms)).await;
+        let from = found.map_err(|_| failed("the look-up panicked"))??;
+        Self::open(clients, topic, from).await
+    }
+
     /// The next record; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<LogRecord>, KafkaError> {
         self.records.recv().await.transpose()
@@ -88,6 +96,23 @@ fn ends_of(clients: &Clients, topic: &str) -> Result<LogEnds, KafkaError> {
     let ends = consumer.fetch_watermarks(topic, PARTITION, REQUEST);
     let (low, high) = ends.map_err(|error| clients.error("reading checkpoints", &error))?;
     Ok(LogEnds { low, high })
+}
+
+/// The end, where no record is so young.
+fn place_of(clients: &Clients, topic: &str, since_ms: i64) -> Result<i64, KafkaError> {
+    let name = |error| clients.error("reading checkpoints", &error);
+    let consumer = clients.consumer("read_uncommitted")?;
+    let mut asked = TopicPartitionList::new();
+    asked
+        .add_partition_offset(topic, PARTITION, Offset::Offset(since_ms.max(0)))
+        .map_err(name)?;
+    let places = consumer.offsets_for_times(asked, REQUEST).map_err(name)?;
+    let place = places.find_partition(topic, PARTITION);
+    let place = place.map(|place| place.error().map(|()| place.offset()));
+    match place.transpose().map_err(name)? {
+        Some(Offset::Offset(offset)) => Ok(offset),
+        _ => Ok(i64::MAX),
+    }
 }
 
 /// Ends when the position has reached `high`: it also passes the markers of transactions, so an

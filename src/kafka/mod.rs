@@ -9,6 +9,7 @@ mod doctor;
 mod log;
 mod publisher;
 mod saga_log;
+mod topic_log;
 mod topics;
 
 pub use client::{Clients, KafkaError};
@@ -16,4 +17,5 @@ pub use doctor::examine;
 pub use log::{CheckpointLog, LogRecord};
 pub use publisher::{Committed, Outcome, Pending, Publisher, Transaction};
 pub use saga_log::{Fed, SagaLog, SagaLogError, SagaLogRecord};
+pub use topic_log::{Round, TopicLog};
 pub use topics::{CreatedTopic, Topics};

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::client::{Clients, KafkaError, Quiet};
 use crate::logic::batch::TopicState;
+use crate::logic::verify::Kept;
 use crate::tasks::attached_blocking;
 
 /// What is known of a topic.
@@ -173,6 +174,11 @@ impl Topics {
         .await
     }
 
+    /// Whether a topic is there at this moment, past all memory.
+    pub async fn exists(&self, name: &str) -> Result<bool, KafkaError> {
+        Ok(self.count(name).await?.is_some())
+    }
+
     /// How many partitions a topic has at this moment, past all memory; `None`: it is not there.
     pub(super) async fn count(&self, name: &str) -> Result<Option<i32>, KafkaError> {
         let found = self.metadata(name).await?;
@@ -316,21 +322,22 @@ impl Topics {
         })
     }
 
+    /// What a topic keeps; `None`: its settings may not be seen.
+    pub async fn keeps(&self, name: &str) -> Option<Kept> {
+        let settings = ["cleanup.policy", "retention.ms", "retention.bytes"];
+        let [policy, ms, bytes] = self.settings(name, settings).await?;
+        let limit = |text: String| text.parse::<i64>().ok();
+        Some(Kept {
+            compacts: policy?.contains("compact"),
+            // Minus one: no limit.
+            retention_ms: Some(limit(ms?)?).filter(|ms| *ms >= 0),
+            by_size: limit(bytes?)? >= 0,
+        })
+    }
+
     async fn max_message_bytes(&self, name: &str) -> usize {
-        let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        let described = self
-            .admin
-            .describe_configs([&ResourceSpecifier::Topic(name)], &options)
-            .await;
-        let limit = described.ok().and_then(|mut results| {
-            let resource = results.pop()?.ok()?;
-            resource
-                .get("max.message.bytes")?
-                .value
-                .as_deref()?
-                .parse()
-                .ok()
-        });
+        let settings = self.settings(name, ["max.message.bytes"]).await;
+        let limit = settings.and_then(|[limit]| limit?.parse().ok());
         limit.unwrap_or_else(|| {
             debug!(
                 topic = name,
@@ -338,6 +345,19 @@ impl Topics {
             );
             USUAL_MAX_BYTES
         })
+    }
+
+    /// Settings of a topic; `None`: they may not be seen.
+    async fn settings<const N: usize>(
+        &self,
+        topic: &str,
+        names: [&str; N],
+    ) -> Option<[Option<String>; N]> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let resource = ResourceSpecifier::Topic(topic);
+        let described = self.admin.describe_configs([&resource], &options).await;
+        let resource = described.ok()?.pop()?.ok()?;
+        Some(names.map(|name| resource.get(name)?.value.clone()))
     }
 }
 

@@ -15,4 +15,5 @@ pub mod refusal;
 pub mod rights;
 pub mod saga;
 pub mod status;
+pub mod verify;
 pub mod window;

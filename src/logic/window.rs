@@ -104,6 +104,12 @@ pub struct Page {
 }
 
 impl Position {
+    /// Whether the row `id` of transaction `txid` has been read.
+    pub fn has_read(&self, txid: u64, id: i64) -> bool {
+        let in_page = |page: &Page| id <= page.after && page.upto.sees(txid);
+        self.seen.sees(txid) || self.page.as_ref().is_some_and(in_page)
+    }
+
     /// The position after a read that began here.
     ///
     /// `now` is the snapshot of the statement that read, `last` the highest id it gave, and `more` whether the read
@@ -230,6 +236,12 @@ mod tests {
         }
     }
 
+    fn rows(all: &[Tx]) -> impl Iterator<Item = (u64, i64)> {
+        let of =
+            |(xid, tx): (u64, &Tx)| tx.ids.iter().map(move |id| (xid, *id)).collect::<Vec<_>>();
+        (3u64..).zip(all).flat_map(of)
+    }
+
     proptest! {
         #[test]
         fn every_committed_row_is_read_exactly_once(all in transactions(), limit in 1usize..5) {
@@ -248,7 +260,13 @@ mod tests {
                 window.sort_unstable();
                 let more = window.len() >= limit;
                 window.truncate(limit);
-                position = position.after(now, window.last().copied(), more);
+                let before = position.clone();
+                position = before.after(now, window.last().copied(), more);
+                for (xid, id) in rows(&all) {
+                    let is_new = window.contains(&id);
+                    prop_assert_eq!(before.has_read(xid, id) || is_new, position.has_read(xid, id));
+                    prop_assert!(!is_new || !before.has_read(xid, id));
+                }
                 read.extend(window);
             }
             let mut expected: Vec<i64> = all.iter().flat_map(|tx| tx.ids.iter().copied()).collect();

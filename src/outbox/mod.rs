@@ -3,6 +3,7 @@
 //! Never decides what is published; it carries out what `logic` and the relay ask for.
 
 mod adopt;
+mod books;
 pub mod connect;
 pub mod doctor;
 mod doorbell;
@@ -20,6 +21,7 @@ mod settle;
 mod tls;
 
 pub use adopt::{Known, Rebased};
+pub use books::{BookLetter, BookRow, Books, Look};
 pub use connect::{Link, Server, connect, connect_any};
 pub use error::{Disposition, OutboxError};
 pub use letters::{Letter, Wish};

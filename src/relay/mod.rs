@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 pub use adopt::{Accepted, Renamed, rebase, rename};
 pub use error::{Disposition, RelayError, Replace};
+pub use takeover::checkpoint_topic;
 
 use crate::config;
 use crate::host;

@@ -109,7 +109,8 @@ impl Relay {
     }
 }
 
-pub(super) fn checkpoint_topic(clients: &Clients, source: &str) -> String {
+/// The name of a source's checkpoint topic.
+pub fn checkpoint_topic(clients: &Clients, source: &str) -> String {
     format!("{}.checkpoints.{source}", clients.prefix())
 }
 

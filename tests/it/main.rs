@@ -28,4 +28,5 @@ mod session;
 mod site;
 mod takeover;
 mod tls;
+mod verify;
 mod world;
