@@ -40,14 +40,16 @@ enum Answer {
     Published,
     #[serde(rename = "dead letter")]
     DeadLetter,
-    /// The row's record, or rather where it was once refused.
+    /// Once refused, and given up by an operator.
     #[serde(rename = "dropped dead letter")]
     Dropped,
     /// Published by the books, but not to be found where it proves nothing.
     #[serde(rename = "published, no longer kept")]
     NotKept,
+    /// Published by the books, and not in its topic.
     #[serde(rename = "lost")]
     Lost,
+    /// A record more than there are rows.
     #[serde(rename = "published again")]
     Again,
 }
@@ -334,7 +336,7 @@ fn print(told: &[Told], topics: &BTreeSet<String>, args: &Args) -> Result<(), Fa
     }
     if told.iter().any(|told| told.answer.is_fault()) {
         let message = format!(
-            "something is wrong with event of source \"{}\", see above",
+            "something is wrong with this event of source \"{}\", see above",
             args.source
         );
         return Err(Failure::new(Exit::Shape, message));
