@@ -15,8 +15,8 @@ services: ## fetch the PostgreSQL and Kafka that tests and demo run
 
 .PHONY: demo
 demo: prerequisites services ## see outboxd at work until Ctrl-C; with ORDERS=20 until so many orders are placed
-	@cargo build --quiet --bin outboxd --example demo
-	@cargo run --quiet --example demo -- $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY))
+	@cargo build --quiet $(CARGO_FLAGS) --bin outboxd --example demo
+	@cargo run --quiet $(CARGO_FLAGS) --example demo -- $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: check
 check: prerequisites ## format, lints, documentation, licences

@@ -229,6 +229,13 @@ impl Demo {
             .nth(2)
             .unwrap();
         command.env("CARGO_TARGET_DIR", target);
+        // Nor in another way, which would take the failpoints away from the tests that run after this one.
+        let features = if cfg!(feature = "failpoints") {
+            "--features failpoints"
+        } else {
+            ""
+        };
+        command.env("CARGO_FLAGS", features);
         // A newcomer's make is nobody's child.
         for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ORDERS", "ONLY"] {
             command.env_remove(name);
