@@ -9,7 +9,7 @@ use crate::support::consumer;
 use crate::support::daemon::Daemon;
 use crate::support::topics::delete_topic;
 use crate::support::{block_on, kafka, postgres, unique, wait_until};
-use crate::world::{OUTBOXD, Service, kafka_block, topic};
+use crate::world::{self, OUTBOXD, Service, kafka_block, topic};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -109,44 +109,18 @@ impl World<'_> {
         }
     }
 
-    /// Publishes these, and kills the daemon before it can settle them: a settlement waits for a lock, a renewal of the
-    /// lease does not.
+    /// Publishes these, and kills the daemon before it can settle them.
     async fn publish_unsettled(&self, values: std::ops::Range<i32>) {
-        let (holder, writer) = (
-            self.service.connect_as("postgres").await,
-            self.service.connect().await,
-        );
-        holder.batch_execute(HOLD).await.unwrap();
-        let before = self.seen().len();
+        let writer = self.service.connect().await;
+        let expected = self.seen().len() + values.len();
         writer.batch_execute("begin").await.unwrap();
-        self.insert(&writer, values.clone()).await;
-        writer.batch_execute("commit").await.unwrap();
-        self.wait_seen(before + values.len());
-        self.daemon.kill();
-        holder.batch_execute(END).await.unwrap();
-        let left = "select count(*) from pg_stat_activity where application_name like 'outboxd %' \
-                    and datname = current_database()";
-        wait_until("the end of its sessions", PATIENCE, || {
-            self.service.number(left) == 0
-        });
-        holder.batch_execute(GO_ON).await.unwrap();
+        self.insert(&writer, values).await;
+        world::publish_unsettled(&self.service, &self.daemon, &writer, || {
+            self.wait_seen(expected);
+        })
+        .await;
     }
 }
-
-const HOLD: &str = "
-    select pg_advisory_lock(42);
-    create function outbox.hold() returns trigger language plpgsql as $$
-    begin
-      if new.batch > old.batch then perform pg_advisory_xact_lock(42); end if;
-      return new;
-    end $$;
-    create trigger hold before update on outbox.relay for each row execute function outbox.hold()";
-/// A session that waits for the lock would still settle when it gets it.
-const END: &str = "
-    select pg_terminate_backend(pid) from pg_stat_activity
-    where application_name like 'outboxd %' and datname = current_database()";
-const GO_ON: &str = "
-    drop trigger hold on outbox.relay; drop function outbox.hold(); select pg_advisory_unlock(42)";
 
 /// As short as may be, so that one that was killed is not waited for long.
 const LEASE: &str = "[relay]\nlease = \"2s\"\n";
@@ -280,7 +254,6 @@ fn restore(from: &Service<'_>, to: &Service<'_>) {
 }
 
 #[test]
-#[ignore = "waits in vain since the merges of 2026-11-24 and has not been looked into yet; run it with --ignored"]
 fn a_restored_database_sends_what_was_not_published_and_nothing_else() {
     let world = World::new("restore");
     let name = world.service.name.clone();

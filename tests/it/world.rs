@@ -1,11 +1,12 @@
 //! A deployment to test: service databases with the outbox installed, topics, and the configuration that joins them.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::daemon::Daemon;
 use crate::support::kafka::Kafka;
 use crate::support::postgres::Postgres;
-use crate::support::{block_on, topics, unique};
+use crate::support::{block_on, topics, unique, wait_until};
 
 pub(crate) const OUTBOXD: &str = env!("CARGO_BIN_EXE_outboxd");
 
@@ -101,6 +102,62 @@ impl<'a> Service<'a> {
         })
     }
 }
+
+/// Commits what `writer` has inserted, lets `published` wait until a daemon published it, and kills that daemon before it
+/// can settle it: whatever would write down that those rows are published waits for a lock meanwhile. Everything else
+/// that a daemon writes goes on, such as the settlement of what came before.
+pub(crate) async fn publish_unsettled(
+    service: &Service<'_>,
+    daemon: &Daemon,
+    writer: &tokio_postgres::Client,
+    published: impl FnOnce(),
+) {
+    let holder = service.connect_as("postgres").await;
+    let number = "select pg_current_xact_id()::text";
+    let rows: String = writer.query_one(number, &[]).await.unwrap().get(0);
+    holder
+        .batch_execute(&HOLD.replace("$rows", &rows))
+        .await
+        .unwrap();
+    writer.batch_execute("commit").await.unwrap();
+    published();
+    daemon.kill();
+    end_sessions(service).await;
+    holder.batch_execute(GO_ON).await.unwrap();
+}
+
+/// Ends the sessions of a daemon that was killed: one that waits for a lock would still do its work when it gets it.
+pub(crate) async fn end_sessions(service: &Service<'_>) {
+    let of = "from pg_stat_activity where application_name like 'outboxd %' and datname = current_database()";
+    let client = service.connect_as("postgres").await;
+    client
+        .batch_execute(&format!("select pg_terminate_backend(pid) {of}"))
+        .await
+        .unwrap();
+    wait_until(
+        "the end of the daemon's sessions",
+        Duration::from_secs(90),
+        || service.number(&format!("select count(*) {of}")) == 0,
+    );
+}
+
+/// The rows of transaction `$rows` are published when the position has passed them, or when a take-over found them.
+const HOLD: &str = "
+    select pg_advisory_lock(42);
+    create function outbox.hold() returns trigger language plpgsql as $$
+    begin
+      if tg_table_name = 'ahead' then
+        perform pg_advisory_xact_lock(42);
+      elsif pg_visible_in_snapshot('$rows', coalesce(new.page_upto, new.seen)) then
+        perform pg_advisory_xact_lock(42);
+      end if;
+      return new;
+    end $$;
+    create trigger hold before update on outbox.relay for each row execute function outbox.hold();
+    create trigger hold before insert on outbox.ahead for each row execute function outbox.hold()";
+const GO_ON: &str = "
+    drop trigger hold on outbox.relay; drop trigger hold on outbox.ahead; drop function outbox.hold();
+    select pg_advisory_unlock(42)";
 
 /// The part of a configuration that names Kafka; the prefix keeps tests that share a broker apart.
 pub(crate) fn kafka_block(kafka: &Kafka, prefix: &str) -> String {
