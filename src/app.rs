@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admin::{ControlSocket, HttpListener, View};
+use crate::admin::{self, ControlSocket, HttpListener, View};
 use crate::config::{self, Config};
 use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::health::Health;
 use crate::logic::lease::Holder;
-use crate::logic::status::{PushStatus, SourceStatus};
+use crate::logic::status::SourceStatus;
 use crate::metrics::{Metrics, MetricsError};
 use crate::push::{Push, PushError};
 use crate::relay::{Relay, Shared};
@@ -116,7 +116,9 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
         Ok(control) => {
             operators.spawn("control", control.serve(view.clone(), operators.stopping()))
         }
-        Err(error) => warn!(%error, "no control socket: `outboxd status` will not work"),
+        Err(error) => {
+            warn!(%error, "no control socket: `outboxd status` and `outboxd ctl` will not work")
+        }
     }
     operators.spawn("hangup", note_hangup(hangup, operators.stopping()));
     operators.spawn("upkeep", upkeep(metrics, operators.stopping()));
@@ -148,21 +150,22 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Starts the client-facing half, if it is configured; gives its status.
+/// Starts the client-facing half, if it is configured; gives what operators need of it.
 fn start_push(
     config: &Config,
     clients: &Clients,
     topics: &Topics,
     tasks: &Tasks,
     health: &Health,
-) -> Result<Option<watch::Receiver<PushStatus>>, AppError> {
+) -> Result<Option<admin::Clients>, AppError> {
     let Some(push) = config.push.clone() else {
         return Ok(None);
     };
     let (clients, topics) = (clients.clone(), topics.clone());
     let (push, status) = Push::bind(push, clients, topics, health.clone(), tasks.stopping())?;
+    let kick = Arc::new(push.kicks());
     tasks.spawn("push", push.run());
-    Ok(Some(status))
+    Ok(Some(admin::Clients { status, kick }))
 }
 
 /// Starts the relay half; gives each source's status.

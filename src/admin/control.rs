@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::View;
+use crate::logic::push::kick::Kick;
 use crate::logic::status::SourceStatus;
 
 /// A request has no more bytes than this.
@@ -36,6 +37,8 @@ const MODE: u32 = 0o660;
 pub enum Request {
     /// How its sources are doing; answered with a [`Report`].
     Status,
+    /// To end connections of clients; answered with [`Kicked`].
+    Kick(Kick),
 }
 
 /// What a daemon says of itself.
@@ -49,6 +52,13 @@ pub struct Report {
     pub draining: bool,
     /// How its sources are doing.
     pub sources: Vec<SourceStatus>,
+}
+
+/// What became of [`Request::Kick`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kicked {
+    /// Connections that are ended.
+    pub connections: usize,
 }
 
 /// The answer to what cannot be done.
@@ -242,9 +252,21 @@ async fn turn(stream: &mut BufReader<UnixStream>, view: &View) -> io::Result<boo
 
 fn answer(request: &[u8], view: &View) -> String {
     match serde_json::from_slice(request) {
-        Ok(Request::Status) => serde_json::to_string(&view.report()).unwrap_or_else(refusal),
+        Ok(Request::Status) => written(&view.report()),
+        Ok(Request::Kick(kick)) => match &view.clients {
+            Some(clients) => written(&Kicked {
+                connections: (clients.kick)(&kick),
+            }),
+            None => {
+                refusal("it serves no clients: [push] is missing, or it runs with --only relay")
+            }
+        },
         Err(error) => refusal(error),
     }
+}
+
+fn written(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).unwrap_or_else(refusal)
 }
 
 fn refusal(error: impl ToString) -> String {

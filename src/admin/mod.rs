@@ -3,26 +3,43 @@
 mod control;
 mod http;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use control::{ControlError, ControlSocket, Report, Request, ask, status};
+pub use control::{ControlError, ControlSocket, Kicked, Report, Request, ask, status};
 pub use http::HttpListener;
 
 use crate::logic::health::{Health, Stuck};
+use crate::logic::push::kick::Kick;
 use crate::logic::readiness::Readiness;
 use crate::logic::status::{Phase, PushStatus, SourceStatus};
 use crate::metrics::Metrics;
+
+/// The client-facing half, as operators see and command it.
+#[derive(Clone)]
+pub struct Clients {
+    /// How it is doing.
+    pub status: watch::Receiver<PushStatus>,
+    /// Ends the connections that are meant; gives how many they are.
+    pub kick: Arc<dyn Fn(&Kick) -> usize + Send + Sync>,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clients({:?})", self.status)
+    }
+}
 
 /// What the operators' side can see of the daemon.
 #[derive(Debug, Clone)]
 pub struct View {
     instance: String,
     sources: Vec<watch::Receiver<SourceStatus>>,
-    push: Option<watch::Receiver<PushStatus>>,
+    clients: Option<Clients>,
     draining: CancellationToken,
     metrics: Metrics,
     health: Health,
@@ -30,11 +47,11 @@ pub struct View {
 }
 
 impl View {
-    /// Of a daemon with these sources, and clients if `push` runs; `draining` is cancelled when it begins to end.
+    /// Of a daemon with these sources, and clients if it serves any; `draining` is cancelled when it begins to end.
     pub fn new(
         instance: &str,
         sources: Vec<watch::Receiver<SourceStatus>>,
-        push: Option<watch::Receiver<PushStatus>>,
+        clients: Option<Clients>,
         draining: CancellationToken,
         metrics: Metrics,
         health: Health,
@@ -42,7 +59,7 @@ impl View {
         Self {
             instance: instance.to_owned(),
             sources,
-            push,
+            clients,
             draining,
             metrics,
             health,
@@ -55,6 +72,11 @@ impl View {
             .iter()
             .map(|source| source.borrow().clone())
             .collect()
+    }
+
+    fn push(&self) -> Option<PushStatus> {
+        let clients = self.clients.as_ref();
+        clients.map(|clients| clients.status.borrow().clone())
     }
 
     fn report(&self) -> Report {
@@ -78,7 +100,7 @@ impl View {
             .readiness
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let push = self.push.as_ref().map(|push| push.borrow().clone());
+        let push = self.push();
         let mut away = readiness.away(sources.iter(), push.as_ref());
         if self.draining.is_cancelled() {
             away.push("draining".to_owned());
@@ -104,7 +126,7 @@ impl View {
         } else {
             ""
         };
-        let clients = match self.push.as_ref().map(|push| push.borrow().is_ready) {
+        let clients = match self.push().map(|push| push.is_ready) {
             None => "",
             Some(true) => "; serves clients",
             Some(false) => "; does not serve clients yet",

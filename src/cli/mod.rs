@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::admin::ControlError;
 use crate::config::{Config, ConfigErrors};
 use crate::kafka::KafkaError;
 use crate::logging::LogError;
@@ -16,6 +17,7 @@ use crate::relay::RelayError;
 pub mod check;
 pub mod config;
 pub mod connect;
+pub mod ctl;
 pub mod dead_letters;
 mod progress;
 pub mod run;
@@ -147,6 +149,8 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Compare a source's table with its topics: is anything lost, doubled or out of order?
     Verify(verify::Args),
+    /// Tell the running daemon what to do.
+    Ctl(ctl::Args),
     /// See sagas as the log tells of them.
     Saga(saga::Args),
     /// Make a token for development, or learn why one is refused.
@@ -174,6 +178,7 @@ impl Cli {
             Command::Status(args) => status::execute(file, args).await,
             Command::DeadLetters(args) => dead_letters::execute(file, args).await,
             Command::Verify(args) => verify::execute(file, args).await,
+            Command::Ctl(args) => ctl::execute(file, args).await,
             Command::Saga(args) => saga::execute(file, args).await,
             Command::Token(args) => token::execute(file, args).await,
             Command::Config(args) => config::execute(file, &args),
@@ -188,6 +193,22 @@ pub fn command() -> clap::Command {
 
 fn load(file: &Path) -> Result<Config, Failure> {
     Ok(Config::load(file)?)
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let exit = match error {
+            ControlError::Denied { .. } => Exit::Privilege,
+            ControlError::Directory { .. }
+            | ControlError::InTheWay { .. }
+            | ControlError::Taken { .. }
+            | ControlError::Nobody { .. }
+            | ControlError::Silent { .. }
+            | ControlError::Refused(_)
+            | ControlError::Io { .. } => Exit::Unreachable,
+        };
+        Self::new(exit, error)
+    }
 }
 
 impl From<OutboxError> for Failure {

@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Exit, Failure, load, table};
-use crate::admin::{self, ControlError, Report};
+use super::{Failure, load, table};
+use crate::admin::{self, Report};
 use crate::logic::status::{Phase, SourceStatus};
 
 /// Arguments of `status`.
@@ -19,16 +19,7 @@ pub struct Args {
 
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let config = load(file)?;
-    let report = admin::status(&config.admin.socket).await;
-    let report = report.map_err(|error| {
-        let denied = matches!(error, ControlError::Denied { .. });
-        let exit = if denied {
-            Exit::Privilege
-        } else {
-            Exit::Unreachable
-        };
-        Failure::new(exit, error)
-    })?;
+    let report = admin::status(&config.admin.socket).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;

@@ -33,6 +33,7 @@ pub(super) async fn carry_out(
         let input = match &note {
             Note::Done(tag) => Input::Done(*tag),
             Note::Lost(key) => Input::Lost(key),
+            Note::Kicked => Input::Kicked,
         };
         session.handle(now, input);
     }
@@ -40,7 +41,7 @@ pub(super) async fn carry_out(
         if let Some(rights) = session.rights()
             && !Arc::ptr_eq(rights, &visit.who.rights)
         {
-            visit.who.rights = Arc::clone(rights);
+            visit.identify(Arc::clone(rights), session.token_id());
         }
         match output {
             Output::Verify(token) => {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::feed::{Ask, Mail, Who};
+use super::register::Register;
 use crate::auth::{Refused, Verifier};
 use crate::config;
 use crate::logic::event::Timestamp;
@@ -32,6 +33,7 @@ pub(super) struct Hub {
     /// Clients that are gone, and partitions that do not know yet.
     pub(super) farewells: Crowd,
     pub(super) verifier: Verifier,
+    pub(super) register: Register,
     admission: Mutex<Admission<IpAddr>>,
     log: RwLock<Option<Arc<Log>>>,
     sessions: AtomicU64,
@@ -64,6 +66,7 @@ impl Hub {
             draining,
             farewells: Crowd::default(),
             verifier,
+            register: Register::default(),
             admission: Mutex::new(Admission::new(bounds)),
             log: RwLock::default(),
             sessions: AtomicU64::new(1),
@@ -109,6 +112,7 @@ impl Hub {
         let micros = since(identity.expires_at, UNIX_EPOCH).as_micros();
         Ok(Access {
             rights: Arc::new(identity.rights),
+            token_id: identity.token_id.map(Into::into),
             expires_at: Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)),
             expires_in: since(identity.expires_at, now),
             believed_for: since(identity.expires_at + self.config.auth.leeway, now),

@@ -7,6 +7,7 @@ mod hub;
 mod listener;
 mod problem;
 mod queue;
+mod register;
 mod socket;
 mod tls;
 mod visit;
@@ -31,6 +32,7 @@ use crate::kafka::{Clients, SagaLog, SagaLogError, Topics};
 use crate::logic::backoff::Backoff;
 use crate::logic::health::Health;
 use crate::logic::push::epoch::epoch;
+use crate::logic::push::kick::Kick;
 use crate::logic::push::partition::Keep;
 use crate::logic::push::session::Settings;
 use crate::logic::status::PushStatus;
@@ -98,6 +100,16 @@ impl Push {
             status,
         };
         Ok((push, watched))
+    }
+
+    /// Sends clients away that an operator means; gives how many connections they have.
+    pub fn kicks(&self) -> impl Fn(&Kick) -> usize + Send + Sync + use<> {
+        let hub = Arc::clone(&self.hub);
+        move |kick| {
+            let connections = hub.register.kick(kick);
+            info!(connections, "an operator sent clients away");
+            connections
+        }
     }
 
     /// Serves until the daemon ends and every client has been sent away.

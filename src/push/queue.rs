@@ -27,13 +27,15 @@ struct Waiting {
     notes: Vec<Note>,
 }
 
-/// What a partition says to a session.
+/// What a partition says to a session, or an operator.
 #[derive(Debug)]
 pub(super) enum Note {
     /// It has done what this tag was given for.
     Done(u64),
     /// It has ended a subscription.
     Lost(SagaKey),
+    /// An operator sends the client away.
+    Kicked,
 }
 
 impl Queue {
@@ -90,7 +92,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// What partitions have told the session.
+    /// What the session has been told.
     pub(super) fn take_notes(&self) -> Vec<Note> {
         std::mem::take(&mut self.waiting().notes)
     }

@@ -40,6 +40,12 @@ impl Visit {
         }
     }
 
+    /// It has shown a token.
+    pub(super) fn identify(&mut self, rights: Arc<Rights>, token_id: Option<&Arc<str>>) {
+        self.who.rights = rights;
+        self.hub.register.note(&self.who, token_id);
+    }
+
     /// It has so many subscriptions now.
     pub(super) fn count_subscriptions(&mut self, count: usize) {
         if count != self.subscriptions {
@@ -56,6 +62,7 @@ impl Drop for Visit {
         self.count_subscriptions(0);
         self.hub.metrics.connections(self.transport).decrement(1.0);
         let (log, session) = (Arc::clone(&self.log), self.who.session);
+        self.hub.register.leave(session);
         // Whoever drops it may not be able to wait.
         self.hub.farewells.spawn(async move {
             log.send_all(|| Mail::Left(session)).await;

@@ -92,6 +92,16 @@ async fn a_client_that_says_nothing_holds_up_nobody_and_is_left() {
 }
 
 #[tokio::test]
+async fn a_daemon_without_clients_says_that_it_cannot_kick_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ctl.sock");
+    let _control = serve(&World::with(&[]), &path).await;
+    let answer = say(&path, b"{\"command\":\"kick\",\"user\":\"c-7\"}\n").await;
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.contains("[push] is missing"), "{said}");
+}
+
+#[tokio::test]
 async fn owner_and_group_may_ask_and_nobody_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ctl.sock");

@@ -134,7 +134,7 @@ fn a_daemon_without_a_place_for_its_control_socket_runs_and_warns() {
     let (code, log) = daemon.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(
-        log.contains("missing does not exist") && log.contains("`outboxd status` will not work"),
+        log.contains("missing does not exist") && log.contains("`outboxd ctl` will not work"),
         "{log}"
     );
 }

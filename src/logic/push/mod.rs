@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod epoch;
 pub mod frames;
+pub mod kick;
 pub mod partition;
 pub mod placement;
 pub mod ring;

@@ -52,6 +52,7 @@ struct Tally {
 pub struct Session {
     settings: Arc<Settings>,
     access: Option<Arc<Rights>>,
+    token_id: Option<Arc<str>>,
     lines: VecDeque<String>,
     /// The request whose token is being looked at.
     verifying: Option<Option<u64>>,
@@ -80,6 +81,7 @@ impl Session {
     pub fn new(settings: Arc<Settings>, now: Instant) -> Self {
         Self {
             access: None,
+            token_id: None,
             lines: VecDeque::new(),
             verifying: None,
             targets: HashSet::new(),
@@ -153,6 +155,7 @@ impl Session {
             }
             Input::Drain(after) => self.drain_at = Some(now + after),
             Input::Rotated => self.close(Close::Rotated),
+            Input::Kicked => self.close(Close::Disconnected),
         }
     }
 
@@ -245,6 +248,11 @@ impl Session {
     /// What may be watched, once a token has been shown.
     pub fn rights(&self) -> Option<&Arc<Rights>> {
         self.access.as_ref()
+    }
+
+    /// The name of the token that was shown last.
+    pub fn token_id(&self) -> Option<&Arc<str>> {
+        self.token_id.as_ref()
     }
 
     /// How many subscriptions there are.
@@ -410,6 +418,7 @@ impl Session {
             }
             .frame(),
         );
+        self.token_id = access.token_id;
         let rights = access.rights;
         if self.access.replace(Arc::clone(&rights)).is_none() {
             return;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::access;
 use crate::logic::push::partition::Filter;
+use crate::logic::push::session::Access;
 use crate::logic::rights::{Rights, Types};
 use crate::logic::saga::SagaKey;
 use crate::metrics::{Rejected, Transport};
@@ -22,6 +23,7 @@ use crate::push::feed::{Ask, Mail};
 use crate::push::hub::{Hub, Log};
 use crate::push::listener::Guest;
 use crate::push::problem::Problem;
+use crate::push::queue::Note;
 use crate::push::visit::Visit;
 
 /// Sagas that a list has at most, and when it is not told.
@@ -49,7 +51,9 @@ pub(super) async fn saga(
     query: Result<Query<Newer>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let rights = access(&hub, &guest, &headers).await?.rights;
+    let Access {
+        rights, token_id, ..
+    } = access(&hub, &guest, &headers).await?;
     let Query(newer) = query.map_err(|_| Problem::bad("version and wait have to be numbers"))?;
     let key = SagaKey::new(&saga_type, &saga_id);
     let (version, snapshot) = look(&log, &key, &rights)
@@ -60,20 +64,19 @@ pub(super) async fn saga(
         return Ok(json(snapshot));
     };
     let wait = Duration::from_secs(newer.wait.unwrap_or(0).min(WAIT_S));
-    let visit = Visit::begin(&hub, &log, Transport::Poll, POLL_QUEUE);
-    let found = watch(visit, &key, &rights, has, wait).await?;
+    let mut visit = Visit::begin(&hub, &log, Transport::Poll, POLL_QUEUE);
+    visit.identify(rights, token_id.as_ref());
+    let found = watch(visit, &key, has, wait).await?;
     Ok(found.map_or_else(|| StatusCode::NO_CONTENT.into_response(), json))
 }
 
 /// Waits for a version above `has`, as any subscriber would.
 async fn watch(
-    mut visit: Visit,
+    visit: Visit,
     key: &SagaKey,
-    rights: &Arc<Rights>,
     has: i64,
     wait: Duration,
 ) -> Result<Option<String>, Problem> {
-    visit.who.rights = Arc::clone(rights);
     let (hub, log, who) = (&visit.hub, &visit.log, &visit.who);
     let ask = Ask::Subscribe {
         id: None,
@@ -84,8 +87,12 @@ async fn watch(
     let newer = async {
         loop {
             who.queue.filled.notified().await;
+            let notes = who.queue.take_notes();
+            if notes.iter().any(|note| matches!(note, Note::Kicked)) {
+                return Err(Problem::token());
+            }
             who.queue.clear();
-            match look(log, key, rights).await? {
+            match look(log, key, &who.rights).await? {
                 Some((version, snapshot)) if version > has => return Ok(Some(snapshot)),
                 Some(_) => {}
                 None => return Err(Problem::not_found()),

@@ -3,6 +3,7 @@
 mod hidden;
 mod http;
 mod jwks;
+mod kick;
 mod log;
 mod protocol;
 mod records;

@@ -73,6 +73,17 @@ impl Site {
 
     /// A token that lasts for so long.
     pub(super) fn token_for(&self, user: &str, grants: &[&str], lasts: Duration) -> String {
+        self.signed(user, grants, lasts, json!({}))
+    }
+
+    /// A token with further claims.
+    pub(super) fn signed(
+        &self,
+        user: &str,
+        grants: &[&str],
+        lasts: Duration,
+        more: Value,
+    ) -> String {
         let config = Config::load(&self.daemon.config()).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let grants: Vec<_> = grants.iter().map(|of| json!({"saga_type": of})).collect();
@@ -80,7 +91,8 @@ impl Site {
             "iss": "https://id.example", "aud": "outboxd", "sub": user, "outboxd": grants,
             "exp": (now + lasts).as_secs(),
         });
-        let claims = claims.as_object().unwrap().clone();
+        let mut claims = claims.as_object().unwrap().clone();
+        claims.extend(more.as_object().unwrap().clone());
         auth::sign(&config.push.unwrap().auth, claims).unwrap()
     }
 

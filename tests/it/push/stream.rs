@@ -12,15 +12,15 @@ use crate::support::socket::Known;
 use crate::support::{kafka, unique};
 
 /// One event: id, name, data.
-type Event = (String, String, Value);
+pub(super) type Event = (String, String, Value);
 
-struct Stream {
+pub(super) struct Stream {
     head: String,
     lines: BufReader<TcpStream>,
 }
 
 impl Stream {
-    fn open(site: &Site, query: &str, headers: &[(&str, &str)]) -> Self {
+    pub(super) fn open(site: &Site, query: &str, headers: &[(&str, &str)]) -> Self {
         let mut stream = TcpStream::connect(site.address()).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
@@ -44,7 +44,7 @@ impl Stream {
     }
 
     /// The next event; none at the end.
-    fn next(&mut self) -> Option<Event> {
+    pub(super) fn next(&mut self) -> Option<Event> {
         let (mut id, mut name, mut data) = (String::new(), String::new(), Value::Null);
         loop {
             let mut line = String::new();

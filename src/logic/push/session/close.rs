@@ -21,6 +21,8 @@ pub enum Close {
     Busy,
     /// The token has ended.
     Expired,
+    /// An operator sends the client away.
+    Disconnected,
     /// Not our protocol.
     BadRequest,
     /// The token is no good.
@@ -42,6 +44,7 @@ impl Close {
             Self::NoToken => 4028,
             Self::Busy => 4029,
             Self::Expired => 4101,
+            Self::Disconnected => 4102,
             Self::BadRequest => 4200,
             Self::BadToken => 4201,
             Self::FrameTooBig => 4213,
@@ -59,6 +62,7 @@ impl Close {
             Self::NoToken => "no_token",
             Self::Busy => "busy",
             Self::Expired => "expired",
+            Self::Disconnected => "disconnected",
             Self::BadRequest => "bad_request",
             Self::BadToken => "bad_token",
             Self::FrameTooBig => "frame_too_big",

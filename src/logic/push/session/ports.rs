@@ -33,6 +33,8 @@ pub struct Settings {
 pub struct Access {
     /// What may be watched.
     pub rights: Arc<Rights>,
+    /// The token's own name, if it has one.
+    pub token_id: Option<Arc<str>>,
     /// The token's end.
     pub expires_at: Timestamp,
     /// The same, from now on.
@@ -81,6 +83,8 @@ pub enum Input<'a> {
     Drain(Duration),
     /// The log was replaced: versions mean nothing any more.
     Rotated,
+    /// An operator sends this client away.
+    Kicked,
 }
 
 /// What the shell is to do.

@@ -28,6 +28,7 @@ fn access(user: &str, grants: &[&str], expires_in_s: u64) -> Access {
         .collect();
     Access {
         rights: Arc::new(Rights::new(Some(user.to_owned()), Some(&grants.into()))),
+        token_id: None,
         expires_at: Timestamp(0),
         expires_in: secs(expires_in_s),
         believed_for: secs(expires_in_s + 30),
@@ -328,6 +329,7 @@ fn what_is_no_text_or_too_big_is_the_end() {
         (Input::Binary, 4200),
         (Input::TooBig, 4213),
         (Input::Rotated, 4010),
+        (Input::Kicked, 4102),
     ];
     for (input, code) in cases {
         let seen = Bench::in_session(&[]).takes(input);
