@@ -1,6 +1,7 @@
 -- Reads the rows that became visible since the position's snapshot, lowest id first. The first row is a header: the
 -- snapshot of this very statement, and what else the reader must know of the moment.
 -- $1 xmax and $2 open transactions of the position's snapshot, $3 rows and $4 bytes at most (one row always comes).
+-- No more than $5 rows of the window are looked at; whether it has more, large.sql tells.
 -- Takes no lock that a writer waits for. Index: event_txid of each leaf.
 select null::bigint as id, null::text, null::text, null::text, null::text, null::text, null::bytea, null::text, null::jsonb, null::uuid, null::text,
   null::text, null::text, null::text, null::text, null::text, null::text, null::text, null::text, null::text,
@@ -28,6 +29,7 @@ select * from (
         select * from outbox.event where txid >= $1::text::xid8
         union all
         select * from outbox.event where txid = any ($2::text[]::xid8[]) and txid < $1::text::xid8
+        limit $5
       ) new
       order by id
       limit $3

@@ -242,29 +242,56 @@ mod tests {
         (3u64..).zip(all).flat_map(of)
     }
 
+    /// The rows that a statement sees behind an id, lowest first, each with its transaction.
+    fn visible(all: &[Tx], now: &Snapshot, after: i64) -> Vec<(i64, u64)> {
+        let mut visible: Vec<(i64, u64)> = rows(all)
+            .filter(|(xid, id)| now.sees(*xid) && *id > after)
+            .map(|(xid, id)| (id, xid))
+            .collect();
+        visible.sort_unstable();
+        visible
+    }
+
     proptest! {
+        /// As `outbox::read` does it: a window of more than `sorted` rows is found among all rows, `passed` at a time, and
+        /// how far those reached is asked a moment later.
         #[test]
-        fn every_committed_row_is_read_exactly_once(all in transactions(), limit in 1usize..5) {
+        fn every_committed_row_is_read_exactly_once(
+            all in transactions(), limit in 1usize..5, sorted in 1usize..20, passed in 1usize..9
+        ) {
             let mut position = Position { seen: Snapshot::nothing(), page: None };
             let mut read = Vec::new();
             for at in 0..400 {
                 let now = snapshot_at(&all, at);
                 let upto = position.page.as_ref().map_or(&now, |page| &page.upto);
-                let after = position.page.as_ref().map_or(0, |page| page.after);
-                let mut window: Vec<i64> = (3u64..)
-                    .zip(&all)
-                    .filter(|(xid, _)| upto.sees(*xid) && !position.seen.sees(*xid))
-                    .flat_map(|(_, tx)| tx.ids.iter().copied())
-                    .filter(|id| *id > after)
+                let after = position.page.as_ref().map_or(i64::MIN, |page| page.after);
+                let is_new = |xid: u64| upto.sees(xid) && !position.seen.sees(xid);
+                let mut looked_at = visible(&all, &now, after);
+                if position.page.is_some() {
+                    looked_at.truncate(passed);
+                }
+                let mut window: Vec<i64> = looked_at
+                    .into_iter()
+                    .filter_map(|(id, xid)| is_new(xid).then_some(id))
                     .collect();
-                window.sort_unstable();
-                let more = window.len() >= limit;
-                window.truncate(limit);
+                let large = position.page.is_none() && window.len() > sorted;
+                let full = window.len() >= limit;
+                window.truncate(if large { 0 } else { limit });
+                let (last, more) = if large {
+                    (Some(i64::MIN), true)
+                } else if full || position.page.is_none() {
+                    (window.last().copied(), full)
+                } else {
+                    let later = visible(&all, &snapshot_at(&all, at + 1), after);
+                    let scanned = later.get(passed - 1).map(|(id, _)| *id);
+                    (window.last().copied().max(scanned), scanned.is_some())
+                };
                 let before = position.clone();
-                position = before.after(now, window.last().copied(), more);
+                position = before.after(now, last, more);
                 for (xid, id) in rows(&all) {
                     let is_new = window.contains(&id);
-                    prop_assert_eq!(before.has_read(xid, id) || is_new, position.has_read(xid, id));
+                    let has_read = position.has_read(xid, id);
+                    prop_assert_eq!(before.has_read(xid, id) || is_new, has_read, "{}", id);
                     prop_assert!(!is_new || !before.has_read(xid, id));
                 }
                 read.extend(window);

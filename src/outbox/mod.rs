@@ -25,7 +25,7 @@ pub use books::{BookLetter, BookRow, Books, Look};
 pub use connect::{Link, Server, connect, connect_any};
 pub use error::{Disposition, OutboxError};
 pub use letters::{Letter, Wish};
-pub use read::{Limits, Lsn, Read};
+pub use read::{Effort, Limits, Lsn, Read};
 pub use ring::Ring;
 pub use session::{Identity, Seat, Session, Standing};
 pub use settle::{Backlog, DeadLetters, DueLetters, Letters};

@@ -1,17 +1,18 @@
-//! Reading what is new. Never waits for a writer, and never reads more bytes than it was told.
+//! Reading what is new. Never waits for a writer, never reads more bytes than it was told, and never looks at more rows than
+//! the lease has time for.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use futures_util::TryStreamExt;
-use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Json, ToSql, Type};
+use tokio_postgres::{Row, RowStream};
 use uuid::Uuid;
 
 use super::error::OutboxError;
 use super::session::Session;
 use crate::failpoint::{self, Point};
 use crate::logic::event::{BadHeaders, Event, Payload, Saga, Timestamp};
-use crate::logic::window::{Position, Snapshot};
+use crate::logic::window::{Page, Position, Snapshot};
 
 /// What one read gave.
 #[derive(Debug)]
@@ -41,81 +42,163 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// The header of a poll, or of a page nothing.
+/// How many rows the database may look at for one read, whatever it gives: the lease has to be renewed in between.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// A window of more rows is not sorted, but found among all rows by their ids. A sort looks at the window alone, and
+    /// at all of it at once; the ids lead past what is published and not emptied yet, a little at a time.
+    pub sorted: i64,
+    /// Rows that are passed at a time on the way by ids.
+    pub passed: i64,
+}
+
+impl Effort {
+    /// A second or two of a sort with all in memory, and some ten milliseconds of passing.
+    pub const USUAL: Self = Self {
+        sorted: 1_000_000,
+        passed: 50_000,
+    };
+}
+
+impl Limits {
+    fn as_parameters(self) -> (i64, i64) {
+        let parameter = |limit| i64::try_from(limit).unwrap_or(i64::MAX);
+        (parameter(self.events), parameter(self.bytes))
+    }
+}
+
+/// The header of a poll.
 struct Header {
     snapshot: Snapshot,
     unflushed: Option<Lsn>,
     at: Timestamp,
 }
 
+/// A position as its statements take it.
+struct Seen {
+    xmax: String,
+    open: Vec<String>,
+}
+
 impl Session {
     /// Reads on from `position`.
-    pub async fn read(&self, position: &Position, limits: Limits) -> Result<Read, OutboxError> {
-        let xmax = position.seen.xmax().to_string();
-        let open: Vec<String> = position
-            .seen
-            .in_progress()
-            .iter()
-            .map(u64::to_string)
-            .collect();
-        let events_max = i64::try_from(limits.events).unwrap_or(i64::MAX);
-        let bytes_max = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
-        let (upto, after) = match &position.page {
-            Some(page) => (page.upto.to_string(), page.after),
-            None => (String::new(), i64::MIN),
+    pub async fn read(
+        &self,
+        position: &Position,
+        limits: Limits,
+        effort: Effort,
+    ) -> Result<Read, OutboxError> {
+        let seen = Seen {
+            xmax: position.seen.xmax().to_string(),
+            open: position
+                .seen
+                .in_progress()
+                .iter()
+                .map(u64::to_string)
+                .collect(),
         };
-        let (statement, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match position.page {
-            None => (
-                &self.statements.poll,
-                vec![&xmax, &open, &events_max, &bytes_max],
-            ),
-            Some(_) => (
-                &self.statements.page,
-                vec![&xmax, &open, &upto, &after, &events_max, &bytes_max],
-            ),
+        let read = match &position.page {
+            None => self.poll(position, &seen, limits, effort).await?,
+            Some(page) => self.page(position, page, &seen, limits, effort).await?,
         };
-        let mut rows = pin!(self.link.client.query_raw(statement, parameters).await?);
-        let header = match position.page {
-            None => match rows.try_next().await? {
-                Some(row) => Some(header(&row)?),
-                None => {
-                    return Err(OutboxError::WrongShape {
-                        reason: "a poll without a header".to_owned(),
-                    });
-                }
-            },
-            Some(_) => None,
-        };
-        let mut events = Vec::new();
-        let (mut last, mut total_bytes) = (after, 0i64);
-        while let Some(row) = rows.try_next().await? {
-            let event = event(&row)?;
-            if event.id <= last {
-                // The order of a union's branches is custom, not law.
-                return Err(OutboxError::WrongShape {
-                    reason: "rows came out of order".to_owned(),
-                });
-            }
-            last = event.id;
-            total_bytes = row.try_get(TOTAL_BYTES)?;
-            events.push(event);
-        }
-        let more = events.len() >= limits.events || total_bytes >= bytes_max;
-        let (unflushed, at) = match &header {
-            Some(header) => (header.unflushed.clone(), Some(header.at)),
-            None => (None, None),
-        };
-        let now = header.map_or_else(|| position.seen.clone(), |header| header.snapshot);
-        let position = position.after(now, events.last().map(|event| event.id), more);
         #[cfg(feature = "failpoints")]
-        self.sabotage(&mut events).await?;
+        let read = self.sabotage(read).await?;
         failpoint::pass(Point::Read);
-        Ok(Read {
-            events,
-            position,
-            more,
-            unflushed: unflushed.filter(|_| last > after),
+        Ok(read)
+    }
+
+    /// Opens the window behind `position`, and reads its first rows.
+    async fn poll(
+        &self,
+        position: &Position,
+        seen: &Seen,
+        limits: Limits,
+        effort: Effort,
+    ) -> Result<Read, OutboxError> {
+        let Seen { xmax, open } = seen;
+        let (events_max, bytes_max) = limits.as_parameters();
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [xmax, open, &events_max, &bytes_max, &effort.sorted];
+        let poll = &self.statements.poll;
+        let mut rows = pin!(self.link.client.query_raw(poll, parameters).await?);
+        let Some(row) = rows.try_next().await? else {
+            return Err(OutboxError::WrongShape {
+                reason: "a poll without a header".to_owned(),
+            });
+        };
+        let Header {
+            snapshot,
+            unflushed,
             at,
+        } = header(&row)?;
+        let (events, full) = collect(rows, i64::MIN, limits).await?;
+        if full && self.is_large(seen, effort).await? {
+            // These may not be the lowest of it.
+            return Ok(Read {
+                events: Vec::new(),
+                position: position.after(snapshot, Some(i64::MIN), true),
+                more: true,
+                unflushed,
+                at: Some(at),
+            });
+        }
+        Ok(Read {
+            position: position.after(snapshot, events.last().map(|event| event.id), full),
+            more: full,
+            unflushed: unflushed.filter(|_| !events.is_empty()),
+            at: Some(at),
+            events,
+        })
+    }
+
+    async fn is_large(&self, seen: &Seen, effort: Effort) -> Result<bool, OutboxError> {
+        let large = &self.statements.large;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&seen.xmax, &seen.open, &effort.sorted];
+        let row = self.link.client.query_one(large, &parameters).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Reads on in a window that is open.
+    async fn page(
+        &self,
+        position: &Position,
+        page: &Page,
+        seen: &Seen,
+        limits: Limits,
+        effort: Effort,
+    ) -> Result<Read, OutboxError> {
+        let Seen { xmax, open } = seen;
+        let (upto, after) = (page.upto.to_string(), page.after);
+        let (events_max, bytes_max) = limits.as_parameters();
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            xmax,
+            open,
+            &upto,
+            &after,
+            &events_max,
+            &bytes_max,
+            &effort.passed,
+        ];
+        let statement = &self.statements.page;
+        let client = &self.link.client;
+        let rows = pin!(client.query_raw(statement, parameters).await?);
+        let (events, full) = collect(rows, after, limits).await?;
+        let mut last = events.last().map(|event| event.id);
+        let mut more = full;
+        if !full {
+            let scanned = &self.statements.scanned;
+            let row = client.query_opt(scanned, &[&after, &effort.passed]).await?;
+            let scanned: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
+            // Rows that have come meanwhile can only make it end earlier, so that nothing is passed unread.
+            last = last.max(scanned);
+            more = scanned.is_some();
+        }
+        Ok(Read {
+            position: position.after(page.upto.clone(), last, more),
+            more,
+            unflushed: None,
+            at: None,
+            events,
         })
     }
 
@@ -137,6 +220,30 @@ impl Session {
             .batch_execute(include_str!("../../sql/flush.sql"))
             .await?)
     }
+}
+
+/// The rows behind the id `after`, and whether a limit ended them.
+async fn collect(
+    mut rows: Pin<&mut RowStream>,
+    after: i64,
+    limits: Limits,
+) -> Result<(Vec<Event>, bool), OutboxError> {
+    let mut events = Vec::new();
+    let (mut last, mut total_bytes) = (after, 0i64);
+    while let Some(row) = rows.try_next().await? {
+        let event = event(&row)?;
+        if event.id <= last {
+            // The order of a union's branches is custom, not law.
+            return Err(OutboxError::WrongShape {
+                reason: "rows came out of order".to_owned(),
+            });
+        }
+        last = event.id;
+        total_bytes = row.try_get(TOTAL_BYTES)?;
+        events.push(event);
+    }
+    let full = events.len() >= limits.events || total_bytes >= limits.as_parameters().1;
+    Ok((events, full))
 }
 
 // The columns of poll.sql and page.sql.

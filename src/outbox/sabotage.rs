@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::error::OutboxError;
+use super::read::Read;
 use super::session::Session;
 use crate::failpoint::{Sabotage, sabotaged};
-use crate::logic::event::Event;
 
 /// The highest id that was read, for a cursor that believes in ids.
 static CURSOR: AtomicI64 = AtomicI64::new(i64::MIN);
 
 impl Session {
     /// Makes of a window what a relay with a simpler idea of order would have read.
-    pub(super) async fn sabotage(&self, events: &mut Vec<Event>) -> Result<(), OutboxError> {
+    pub(super) async fn sabotage(&self, mut read: Read) -> Result<Read, OutboxError> {
+        let events = &mut read.events;
         if sabotaged(Sabotage::OrderByCreatedAt) {
             events.sort_by_key(|event| event.created_at);
         }
@@ -30,6 +31,6 @@ impl Session {
             let highest = events.iter().map(|event| event.id).max();
             CURSOR.fetch_max(highest.unwrap_or(cursor), Ordering::Relaxed);
         }
-        Ok(())
+        Ok(read)
     }
 }

@@ -92,7 +92,7 @@ async fn prepare(
 }
 
 statements! {
-    poll, page, flushed, position, settle, absorb, lease_look, lease_take, lease_return, renew, ahead_add, ahead_list,
+    poll, large, page, scanned, flushed, position, settle, absorb, lease_look, lease_take, lease_return, renew, ahead_add, ahead_list,
     ahead_trim, dead_letter_add, dead_letter_blocked, dead_letter_count,
     dead_letter_drop, dead_letter_due, dead_letter_judge, dead_letter_queue, dead_letter_remove, backlog, ring, doorbell_evict,
 }

@@ -24,7 +24,7 @@ use crate::logic::record::{self, Record};
 use crate::logic::refusal::Refusal;
 use crate::logic::status::Phase;
 use crate::logic::window::Position;
-use crate::outbox::{Letters, Limits, Lsn, Read, Session, Standing};
+use crate::outbox::{Effort, Letters, Limits, Lsn, Read, Session, Standing};
 
 /// Every partition of the saga topic hears this often how far the source is published.
 const BEAT: Duration = Duration::from_secs(10);
@@ -246,7 +246,10 @@ impl<'a> Pump<'a> {
     /// Reads the next rows, and makes a transaction of them.
     async fn plan(&mut self) -> Result<Planned, RelayError> {
         let began = Instant::now();
-        let read = self.session.read(&self.position, self.limits()).await?;
+        let read = self
+            .session
+            .read(&self.position, self.limits(), Effort::USUAL)
+            .await?;
         let metrics = &self.relay.metrics;
         metrics.phase_read.record(began.elapsed());
         metrics.last_poll_timestamp.set(now().as_seconds());

@@ -29,4 +29,5 @@ mod site;
 mod takeover;
 mod tls;
 mod verify;
+mod window;
 mod world;
