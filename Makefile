@@ -27,6 +27,10 @@ check: prerequisites ## format, lints, documentation, licences
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
 	cargo deny check bans licenses sources
 
+.PHONY: docs
+docs: ## write the documents that are made from the code: docs/configuration.md and docs/metrics.md
+	@OUTBOXD_WRITE_DOCS=1 cargo test --quiet --locked --features failpoints --lib documented
+
 .PHONY: audit
 audit: ## ask for known vulnerabilities; needs the advisory database from the network
 	cargo deny check advisories

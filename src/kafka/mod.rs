@@ -4,6 +4,7 @@
     reason = "rdkafka's codes are two hundred and grow; whatever is not named is a doubt, and a doubt retires the producer"
 )]
 
+mod brokers;
 mod client;
 mod doctor;
 mod log;

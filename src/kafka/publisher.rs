@@ -18,12 +18,13 @@ use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::brokers::Brokers;
 use super::client::{Clients, KafkaError, TRANSACTION_TIMEOUT_MS, log_line};
 use crate::failpoint::{self, Point, Sabotage, sabotaged};
 use crate::logic::batch::TopicState;
 use crate::logic::record::{self, Record};
 use crate::logic::refusal::{Reason, Refusal};
-use crate::metrics::{self, Gauge};
+use crate::metrics::Gauge;
 
 /// One Kafka transaction.
 #[derive(Debug)]
@@ -192,6 +193,7 @@ struct Deliveries {
     checkpoint_offset: Mutex<Option<i64>>,
     trouble: AtomicBool,
     queue_messages: Gauge,
+    brokers: Brokers,
 }
 
 /// Stands for the checkpoint among the records of a transaction; saga records follow the events.
@@ -204,6 +206,7 @@ impl Deliveries {
             checkpoint_offset: Mutex::default(),
             trouble: AtomicBool::new(false),
             queue_messages,
+            brokers: Brokers::default(),
         }
     }
 
@@ -237,16 +240,16 @@ impl ClientContext for Deliveries {
     fn stats(&self, statistics: Statistics) {
         #[expect(clippy::cast_precision_loss, reason = "a queue of thousands")]
         self.queue_messages.set(statistics.msg_cnt as f64);
-        // The first connection of all goes to a broker whose id is not known yet.
-        for broker in statistics
-            .brokers
-            .values()
-            .filter(|broker| broker.nodeid >= 0)
-        {
-            let rtt = broker.rtt.as_ref().filter(|rtt| rtt.cnt > 0);
-            #[expect(clippy::cast_precision_loss, reason = "microseconds")]
-            let rtt_seconds = rtt.map(|rtt| rtt.avg as f64 / 1e6);
-            metrics::broker(&broker.name, broker.state == "UP", rtt_seconds);
+        self.brokers.note(&statistics);
+    }
+}
+
+impl Drop for Deliveries {
+    /// What the metrics say of a client that is gone would stay for ever.
+    fn drop(&mut self) {
+        self.queue_messages.set(0.0);
+        if self.trouble.load(Ordering::Relaxed) {
+            self.brokers.lost();
         }
     }
 }

@@ -228,16 +228,19 @@ impl Default for KeyMetrics {
 
 /// The metrics of one partition of the saga topic.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the table of metrics says what it is")]
+#[expect(missing_docs, reason = "the table of metrics says what each is")]
 pub struct PartitionMetrics {
     pub lag: Gauge,
+    pub last_record_timestamp: Gauge,
 }
 
 impl PartitionMetrics {
     /// Makes its series appear.
     pub fn new(partition: i32) -> Self {
+        let labels = [("partition", partition.to_string())];
         Self {
-            lag: gauge!("outboxd_push_lag_records", "partition" => partition.to_string()),
+            lag: gauge!("outboxd_push_lag_records", &labels),
+            last_record_timestamp: gauge!("outboxd_push_last_record_timestamp_seconds", &labels),
         }
     }
 }

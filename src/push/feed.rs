@@ -180,6 +180,10 @@ impl Actor {
             }
             Fed::Records(records) => {
                 let mut unreadable = None;
+                if let Some(newest) = records.last() {
+                    let at = Duration::from_millis(u64::try_from(newest.timestamp_ms).unwrap_or(0));
+                    self.metrics.last_record_timestamp.set(at.as_secs_f64());
+                }
                 for record in records {
                     let value = record.value.as_deref().unwrap_or_default();
                     if !self.apply(record.offset, record.timestamp_ms, value) {

@@ -110,4 +110,9 @@ impl RelayError {
     pub fn is_kafka(&self) -> bool {
         matches!(self, Self::Kafka(_))
     }
+
+    /// Whether it says that the database is away.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Outbox(error) if error.disposition() == outbox::Disposition::Retry)
+    }
 }

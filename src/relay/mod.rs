@@ -32,6 +32,7 @@ use crate::logic::health::{Beat, Health};
 use crate::logic::lease::{Candidate, Claim, Holder, claim};
 use crate::logic::refusal::{Refusal, Release};
 use crate::logic::status::{Circuit, Phase, SourceStatus};
+use crate::logic::window::Position;
 use crate::metrics::{Recreated, SourceMetrics};
 use crate::outbox::{DeadLetters, Seat, Session};
 
@@ -113,6 +114,9 @@ impl Relay {
                 Err(error) => error,
             };
             self.metrics.leader.set(0.0);
+            if error.is_away() {
+                self.metrics.up.set(0.0);
+            }
             if let Some(reason) = recreated(&error) {
                 self.metrics.recreated(reason);
             }
@@ -240,6 +244,7 @@ impl Relay {
         if was != Phase::Standby {
             let leader = leader.map_or("nobody", |leader| leader.instance.as_str());
             info!(source = %self.source.name, leader, "standing by");
+            self.metrics.stand_by();
             if twin.is_some() {
                 warn!(
                     source = %self.source.name,
@@ -253,6 +258,22 @@ impl Relay {
             status.leader = leader.map(|leader| leader.instance.clone());
             status.last_error = None;
         });
+    }
+
+    /// Looks how much waits to be published, whether or not anything can be; gives the number of dead letters.
+    async fn count(&self, session: &Session, position: &Position) -> Result<u64, RelayError> {
+        let backlog = session.backlog(position).await?;
+        let letters = session.dead_letters().await?;
+        let events = u64::try_from(backlog.events).unwrap_or(0);
+        let oldest = backlog.oldest.map(Timestamp::as_seconds);
+        self.metrics.backlog(events, oldest);
+        self.count_letters(letters);
+        self.status.send_modify(|status| {
+            status.backlog_events = events;
+            status.oldest_unpublished_at = oldest;
+            status.dead_letters = letters.total();
+        });
+        Ok(letters.total())
     }
 
     fn count_letters(&self, letters: DeadLetters) {

@@ -134,7 +134,7 @@ impl<'a> Pump<'a> {
             due: Due {
                 settle: at,
                 beat: at,
-                count: at,
+                count: at + chores::COUNT,
                 rotate: at,
                 release: relay.release_after,
             },
@@ -170,6 +170,8 @@ impl<'a> Pump<'a> {
     }
 
     async fn pump(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        // Also known of a source that stops at its first read.
+        self.count(Instant::now()).await?;
         let mut in_flight = None;
         loop {
             self.rest(&mut in_flight, stop).await?;

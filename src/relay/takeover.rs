@@ -37,6 +37,12 @@ impl Relay {
                     if let RelayError::Halt(halt) = &error {
                         self.halted = Some((seat.incarnation, halt.clone()));
                     }
+                    // Nothing moves until that is mended, and what waits grows.
+                    if let Ok(standing) = session.standing(epoch).await
+                        && let Err(error) = self.count(&session, &standing.position).await
+                    {
+                        debug!(source = %self.source.name, %error, "cannot count what waits");
+                    }
                     return Err(error);
                 }
             };

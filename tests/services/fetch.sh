@@ -1,10 +1,13 @@
 #!/bin/sh
-# Fetches the real PostgreSQL and Kafka that tests, demo and benchmark run, with Maven, into .services (or
-# OUTBOXD_SERVICES_DIR). What is there in its right version stays; nothing is ever seen half unpacked; never needs root.
+# Fetches the real PostgreSQL and Kafka that tests, demo and benchmark run, with Maven, and the distribution's Prometheus that
+# tests ask, into .services (or OUTBOXD_SERVICES_DIR). What is there in its right version stays; nothing is ever seen half
+# unpacked; never needs root, and installs or starts nothing on the system.
 set -eu
 
 kafka=4.3.0
 log4j=2.25.4
+# Whatever the system has, or its distribution.
+prometheus='of the distribution'
 # Each the newest of its kind; not every processor has all.
 case $(uname -sm) in
 'Linux x86_64') processor=amd64 postgresqls='14.24.0 15.19.0 16.15.0 17.11.0 18.6.0' ;;
@@ -24,7 +27,7 @@ complete() {
     for version in $postgresqls; do
         holds "postgresql-${version%%.*}" "$version" || return 1
     done
-    holds "kafka-$kafka" "$kafka with log4j $log4j"
+    holds "kafka-$kafka" "$kafka with log4j $log4j" && holds prometheus "$prometheus"
 }
 
 # Runs one of the executions of pom.xml for the architecture of this machine.
@@ -64,6 +67,27 @@ fetch_kafka() {
     "$here/archive-classes.sh" "$services/kafka-$kafka" || echo 'Kafka will start a second slower: no class archive' >&2
 }
 
+# The package is unpacked and not installed: installed, it would start a server. Its lists are fetched anew and apart, since a
+# fresh container has none and only root may renew those of the system. Only some tests need it, so that nothing else fails
+# where there is no such package.
+fetch_prometheus() {
+    mkdir -p "$work/prometheus" "$work/apt/lists/partial" "$work/apt/archives/partial"
+    if command -v prometheus >/dev/null && command -v promtool >/dev/null; then
+        ln -s "$(command -v prometheus)" "$(command -v promtool)" "$work/prometheus"
+    else
+        echo 'fetching Prometheus' >&2
+        apt_get="apt-get -q -o Dir::State::Lists=$work/apt/lists -o Dir::Cache=$work/apt -o APT::Sandbox::User=$(id -un)"
+        (cd "$work/apt" && $apt_get update && $apt_get download prometheus) >"$work/apt.log" 2>&1 || {
+            cat "$work/apt.log" >&2
+            echo 'apt-get could not fetch Prometheus; tests of alerts need prometheus and promtool in the path' >&2
+            return
+        }
+        dpkg-deb --extract "$work"/apt/prometheus_*.deb "$work/apt/unpacked"
+        mv "$work/apt/unpacked/usr/bin/prometheus" "$work/apt/unpacked/usr/bin/promtool" "$work/prometheus"
+    fi
+    install prometheus "$prometheus"
+}
+
 ! complete || exit 0
 "$here/prerequisites.sh"
 
@@ -83,3 +107,4 @@ for version in $postgresqls; do
     holds "postgresql-${version%%.*}" "$version" || fetch_postgresql "$version"
 done
 holds "kafka-$kafka" "$kafka with log4j $log4j" || fetch_kafka
+holds prometheus "$prometheus" || fetch_prometheus

@@ -11,6 +11,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError as Inner;
 use tracing::debug;
 
+use super::super::brokers::Brokers;
 use super::super::client::log_line;
 
 /// What the client library says of itself now and then.
@@ -27,6 +28,7 @@ pub(super) struct Seen {
 pub(super) struct Watch {
     seen: Mutex<Option<Seen>>,
     served: AtomicBool,
+    brokers: Brokers,
 }
 
 impl Watch {
@@ -54,6 +56,7 @@ impl ClientContext for Watch {
 
     fn stats(&self, statistics: Statistics) {
         self.served.store(true, Ordering::Relaxed);
+        self.brokers.note(&statistics);
         let brokers = statistics.brokers.values();
         let up = brokers.filter(|broker| broker.state == "UP");
         let up: Vec<i32> = up.map(|broker| broker.nodeid).collect();

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{Planned, Pump};
-use crate::logic::event::Timestamp;
 use crate::outbox::Standing;
 use crate::relay::RelayError;
 
 /// A position is written back after this long.
 const SETTLE: Duration = Duration::from_millis(250);
 /// The backlog and the dead letters are counted this often.
-const COUNT: Duration = Duration::from_secs(10);
+pub(super) const COUNT: Duration = Duration::from_secs(10);
 /// The ring is looked at this often.
 const ROTATE: Duration = Duration::from_secs(60);
 
@@ -72,24 +71,18 @@ impl Pump<'_> {
         Ok(self.session.settle(epoch, &standing, lease).await?)
     }
 
-    async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
-        let backlog = self.session.backlog(&self.standing.position).await?;
-        let letters = self.session.dead_letters().await?;
-        self.dead_letters = letters.total();
-        let events = u64::try_from(backlog.events).unwrap_or(0);
-        let oldest = backlog.oldest.map(Timestamp::as_seconds);
-        self.relay.metrics.backlog(events, oldest);
-        self.relay.count_letters(letters);
+    pub(super) async fn count(&mut self, at: Instant) -> Result<(), RelayError> {
+        self.dead_letters = self
+            .relay
+            .count(&self.session, &self.standing.position)
+            .await?;
         let (since, published) = self.published_since;
         self.published_since = (at, 0);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = published as f64 / at.duration_since(since).as_secs_f64().max(0.001);
-        self.relay.status.send_modify(|status| {
-            status.backlog_events = events;
-            status.oldest_unpublished_at = oldest;
-            status.dead_letters = self.dead_letters;
-            status.events_per_second = rate;
-        });
+        self.relay
+            .status
+            .send_modify(|status| status.events_per_second = rate);
         Ok(())
     }
 }
