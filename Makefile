@@ -36,7 +36,9 @@ audit: ## ask for known vulnerabilities; needs the advisory database from the ne
 	cargo deny check advisories
 
 .PHONY: test
-test: prerequisites services ## all tests, with the PostgreSQL and Kafka that they fetch
+test: ## all tests, with the PostgreSQL and Kafka that they fetch
+	@tests/services/prerequisites.sh tests
+	@tests/services/fetch.sh
 	@tests/run.sh
 
 .PHONY: chaos

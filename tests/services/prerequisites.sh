@@ -1,10 +1,14 @@
 #!/bin/sh
 # Checks that this machine has what build, tests and demo need; installs what is missing with apt when it may do so without
 # asking, else prints the one line to run and exits 1. Silent when nothing is missing; never installs Rust itself.
+# With the argument `tests` that is also what only the tests of the browser client need: Node.js, npm and Chromium.
 set -eu
+
+wanted=${1:-}
 
 rust=1.89
 java=17
+node=18
 
 has() {
     command -v "$1" >/dev/null 2>&1
@@ -45,6 +49,10 @@ missing_packages() {
     has mvn || echo maven
     has xz || echo xz-utils
     { has flock && has ipcrm; } || echo util-linux
+    [ "$wanted" = tests ] || return 0
+    { has node && at_least "$(node --version | tr -d v)" "$node"; } || echo nodejs
+    has npm || echo npm
+    has chromium || echo chromium
 }
 
 packages=$(missing_packages | tr '\n' ' ')
