@@ -233,7 +233,7 @@ impl From<RelayError> for Failure {
             | RelayError::OtherSource { .. }
             | RelayError::OtherDatabase { .. }
             | RelayError::DeadLetterLimit { .. } => Exit::Shape,
-            RelayError::Replace(_) => Exit::Unreachable,
+            RelayError::Replace(_) | RelayError::Silent => Exit::Unreachable,
         };
         Self::new(exit, error)
     }

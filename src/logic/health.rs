@@ -95,6 +95,15 @@ impl Beat {
             watched.ticked = now;
         }
     }
+
+    /// How long it has not turned.
+    pub fn silent(&self, now: Instant) -> Duration {
+        let loops = self.health.loops();
+        let watched = loops.watched.get(&self.id);
+        watched.map_or(Duration::ZERO, |watched| {
+            now.saturating_duration_since(watched.ticked)
+        })
+    }
 }
 
 impl Drop for Beat {

@@ -53,9 +53,9 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// A second or two of a sort with all in memory, and some ten milliseconds of passing.
+    /// About a second of a sort with all in memory, and some ten milliseconds of passing.
     pub const USUAL: Self = Self {
-        sorted: 1_000_000,
+        sorted: 500_000,
         passed: 50_000,
     };
 }

@@ -10,6 +10,12 @@ pub enum RelayError {
     /// The database.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// The database takes our connection and our statements, and gives no answer.
+    #[error(
+        "the database has not answered for {} s: is its server frozen, or out of reach behind a firewall?",
+        super::SILENCE.as_secs()
+    )]
+    Silent,
     /// Kafka.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
@@ -98,6 +104,7 @@ impl RelayError {
                 | KafkaError::OwnTopic { .. } => Disposition::Retry,
                 KafkaError::Setting(_) => Disposition::Operator,
             },
+            Self::Silent => Disposition::Retry,
             Self::Replace(_) => Disposition::Again,
             Self::Halt(_)
             | Self::OtherSource { .. }

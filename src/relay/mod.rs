@@ -60,7 +60,7 @@ pub struct Relay {
     source: config::Source,
     metrics: SourceMetrics,
     status: watch::Sender<SourceStatus>,
-    beat: Beat,
+    beat: Arc<Beat>,
     /// The epoch that we led with, while nobody fenced us.
     epoch: Option<i64>,
     may_take_back: bool,
@@ -73,8 +73,11 @@ pub struct Relay {
     halted: Option<(Uuid, Halt)>,
 }
 
-/// A source turns at least this often: several times what the longest of its steps, a commit, may take.
+/// A source turns at least this often, whatever has happened to its database.
 const TURN: Duration = Duration::from_secs(60);
+/// One that has not turned for so long waits for a server that is frozen, or beyond a network that swallows everything: no
+/// statement may run for longer than 30 s, and no commit for longer than the lease.
+const SILENCE: Duration = Duration::from_secs(40);
 /// After an error that needs an operator, how often we look whether they acted.
 const OPERATOR: Duration = Duration::from_secs(10);
 /// So many failures of Kafka in a row open the circuit.
@@ -86,7 +89,7 @@ impl Relay {
         let metrics = SourceMetrics::new(&source.name);
         let (status, seen) = watch::channel(SourceStatus::unknown(&source.name));
         let name = format!("source {}", source.name);
-        let beat = shared.health.watch(name, TURN, Instant::now());
+        let beat = Arc::new(shared.health.watch(name, TURN, Instant::now()));
         let relay = Self {
             beat,
             shared,
@@ -109,10 +112,12 @@ impl Relay {
         let mut kafka_failures = 0;
         while !stop.is_cancelled() {
             self.beat.tick(Instant::now());
-            let error = match Box::pin(self.once(&stop)).await {
-                Ok(()) => break,
-                Err(error) => error,
+            let beat = Arc::clone(&self.beat);
+            let ended = tokio::select! {
+                ended = Box::pin(self.once(&stop)) => ended,
+                () = silence(&beat) => Err(RelayError::Silent),
             };
+            let Err(error) = ended else { break };
             self.metrics.leader.set(0.0);
             if error.is_away() {
                 self.metrics.up.set(0.0);
@@ -328,6 +333,17 @@ impl Relay {
     }
 }
 
+/// Ends when a source has not turned for too long. Leaving it in the middle is safe, as a crash is.
+async fn silence(beat: &Beat) {
+    loop {
+        let left = SILENCE.saturating_sub(beat.silent(Instant::now()));
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
+    }
+}
+
 /// Whether an error costs the producer, and under which name.
 fn recreated(error: &RelayError) -> Option<Recreated> {
     match error {
@@ -335,7 +351,8 @@ fn recreated(error: &RelayError) -> Option<Recreated> {
         RelayError::Replace(Replace::Refused) => Some(Recreated::Refused),
         RelayError::Kafka(KafkaError::Fenced(_)) => Some(Recreated::Fenced),
         RelayError::Kafka(_) => Some(Recreated::Error),
-        RelayError::Outbox(_)
+        RelayError::Silent
+        | RelayError::Outbox(_)
         | RelayError::Halt(_)
         | RelayError::OtherSource { .. }
         | RelayError::OtherDatabase { .. }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::support::consumer;
 use crate::support::daemon::Daemon;
+use crate::support::postgres::Postgres;
 use crate::support::{block_on, kafka, postgres, unique, wait_until};
 use crate::world::{OUTBOXD, Service, daemon, kafka_block, topic};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn check(config: &str) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();
@@ -98,6 +99,33 @@ fn a_source_that_is_away_stops_no_other() {
     });
     let ready = crate::support::http::get(daemon.admin(), "/readyz").unwrap();
     assert!(ready.0 == 503 && ready.1.contains("nowhere"), "{ready:?}");
+}
+
+/// Its connections stay open and its kernel acknowledges what is sent: only its silence tells.
+#[test]
+fn a_database_that_is_frozen_is_given_up_stops_no_other_and_is_taken_up_again() {
+    let kafka = kafka();
+    let topic = topic(kafka, "frozen", 1, &[]);
+    let cluster = Postgres::start(16);
+    let (frozen, other) = (
+        Service::install(&cluster, "frozen"),
+        Service::install(postgres(16), "other"),
+    );
+    let daemon = daemon(kafka, &unique("frozen"), &[&frozen, &other]);
+    daemon.wait_ready();
+    let seen = || consumer::read_all(&kafka.bootstrap(), &[&topic]).len();
+    insert(&frozen, &topic, "1");
+    wait_until("its first event", PATIENCE, || seen() == 1);
+    cluster.pause();
+    wait_for_error(&daemon, &["has not answered for 40 s"]);
+    insert(&other, &topic, "2");
+    wait_until("the event of the other one", PATIENCE, || seen() == 2);
+    let healthy = crate::support::http::get(daemon.admin(), "/healthz").unwrap();
+    assert_eq!(healthy.0, 200, "{healthy:?}");
+    cluster.resume();
+    insert(&frozen, &topic, "3");
+    wait_until("the event after the thaw", PATIENCE, || seen() == 3);
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
 }
 
 #[test]

@@ -161,9 +161,11 @@ fn no_statement_looks_at_more_rows_than_it_was_told() {
                     .await
                     .unwrap()
                     .into_iter()
-                    .filter_map(|message| match message {
-                        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                        _ => None,
+                    .filter_map(|message| {
+                        let SimpleQueryMessage::Row(row) = message else {
+                            return None;
+                        };
+                        row.get(0).map(str::to_owned)
                     })
                     .collect();
                 let looked_at: f64 = plan
