@@ -12,6 +12,7 @@
 
 pub(crate) mod consumer;
 pub(crate) mod daemon;
+pub(crate) mod deployment;
 pub(crate) mod guardian;
 pub(crate) mod history;
 pub(crate) mod http;
