@@ -11,7 +11,7 @@ for word in OUTBOXD_FAILPOINTS OUTBOXD_SABOTAGE before_commit no_read_back; do
     if grep -q "$word" "$daemon"; then echo "the build without failpoints knows $word" >&2; exit 1; fi
 done
 # The demo and the daemon are run by tests, and are built once for all of them.
-cargo build --locked --features failpoints --bin outboxd --example demo || exit
+cargo build --locked --features failpoints --bin outboxd --example demo --example create_order || exit
 grep -q OUTBOXD_FAILPOINTS "$daemon" || { echo "the build with failpoints has none" >&2; exit 1; }
 cargo test --locked --features failpoints --no-fail-fast -- "$@" 2>&1 | tee "$log"
 code=$?
