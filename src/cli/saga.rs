@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure, load, table};
 use crate::config::Config;
-use crate::kafka::{Clients, Fed, SagaLog, SagaLogError, Topics};
+use crate::kafka::{Clients, Fed, Owner, SagaLog, SagaLogError, Topics};
 use crate::logic::push::frames::Frame;
 use crate::logic::push::partition::{Filter, Keep, Listed, Partition, Sink};
 use crate::logic::push::placement::partition_of;
@@ -166,8 +166,9 @@ async fn read(config: &Config) -> Result<Vec<Partition<Nobody>>, Failure> {
     let clients = Clients::new(config.kafka.clone(), "saga");
     let topics = Topics::new(&clients)?;
     let log = SagaLog::find(&clients, &topics).await?;
-    let (sinks, mailboxes): (Vec<_>, Vec<_>) = (0..log.partitions)
+    let (owners, mailboxes): (Vec<_>, Vec<_>) = (0..log.partitions)
         .map(|_| mpsc::channel::<Fed>(MAILBOX))
+        .map(|(sink, mailbox)| (Owner { sink, last: None }, mailbox))
         .unzip();
     let progress = Progress::new();
     let folding = join_all(
@@ -184,7 +185,7 @@ async fn read(config: &Config) -> Result<Vec<Partition<Nobody>>, Failure> {
             progress.end();
             Ok(partitions)
         }
-        ended = log.read(since_ms, sinks, &never) => {
+        ended = log.read(since_ms, owners, &never) => {
             progress.end();
             Err(ended.err().map_or_else(|| Failure::bug("reading ended by itself"), Failure::from))
         }
@@ -346,9 +347,9 @@ impl From<SagaLogError> for Failure {
     fn from(error: SagaLogError) -> Self {
         match error {
             SagaLogError::Kafka(error) => error.into(),
-            SagaLogError::Replaced { .. } | SagaLogError::Repartitioned { .. } => {
-                Self::new(Exit::Unreachable, error)
-            }
+            SagaLogError::Replaced { .. }
+            | SagaLogError::Unknown { .. }
+            | SagaLogError::Repartitioned { .. } => Self::new(Exit::Unreachable, error),
         }
     }
 }

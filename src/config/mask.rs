@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::librdkafka;
 
 /// Keys of the file whose values may be shown.
-const SHOWN: [&str; 43] = [
+const SHOWN: [&str; 44] = [
     "algorithms",
     "allowed_origins",
     "audience",
@@ -47,6 +47,7 @@ const SHOWN: [&str; 43] = [
     "prefix",
     "queue",
     "socket",
+    "state_directory",
     "subscriptions",
     "trusted_proxies",
     "unauthenticated",

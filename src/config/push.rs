@@ -31,6 +31,8 @@ pub struct Push {
     pub drain: Duration,
     /// Raised by the operator when the topic was created anew, so that clients forget their versions.
     pub epoch: u64,
+    /// Where sagas are kept for the next start; `None`: they are read from the log each time.
+    pub state_directory: Option<PathBuf>,
     /// TLS to clients; `None` is for use behind a proxy.
     pub tls: Option<PushTls>,
     /// Whose tokens are believed.
@@ -195,6 +197,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Push> {
     );
     let drain = section.text("drain", Some("20s"), duration_within(0..=10 * MINUTE));
     let epoch = section.number("epoch", 0, 0..=NUMBER_MAX);
+    let state_directory = section.optional_text("state_directory", |text| section.path(text));
     if let (Some(history), Some(keep_finished)) = (history, keep_finished)
         && keep_finished > history
     {
@@ -219,6 +222,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Push> {
         heartbeat: heartbeat?,
         drain: drain?,
         epoch: epoch?,
+        state_directory,
         tls: match tls {
             Some(tls) => Some(tls?),
             None => None,

@@ -108,6 +108,9 @@ fn push(out: &mut Out, push: &Push) {
     out.text("heartbeat", show_duration(&push.heartbeat));
     out.text("drain", show_duration(&push.drain));
     out.put("epoch", push.epoch);
+    if let Some(directory) = &push.state_directory {
+        out.text("state_directory", directory.display());
+    }
     if let Some(tls) = &push.tls {
         out.table("push.tls");
         out.text("certificate", tls.certificate.display());

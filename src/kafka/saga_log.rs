@@ -13,6 +13,7 @@ use tracing::debug;
 use self::follower::Follower;
 use super::client::{Clients, KafkaError};
 use super::topics::Topics;
+use crate::logic::push::partition::Mark;
 use crate::tasks::attached_blocking;
 
 /// The topic that tells of sagas, as it was found.
@@ -38,7 +39,16 @@ pub struct SagaLogRecord {
     pub value: Option<Vec<u8>>,
 }
 
-/// What the owner of a partition is told. It begins with `Start`.
+/// Who takes the records of a partition.
+#[derive(Debug)]
+pub struct Owner<T> {
+    /// Where they go.
+    pub sink: mpsc::Sender<T>,
+    /// The last record that it knows already, if it knows any.
+    pub last: Option<Mark>,
+}
+
+/// What the owner of a partition is told. It begins with `Start`, unless the owner knows already what was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fed {
     /// The first offset that may come; 0: the log still has its beginning, and that is in it.
@@ -63,6 +73,14 @@ pub enum SagaLogError {
          instance, so that clients forget the versions they have"
     )]
     Replaced {
+        /// Its name.
+        topic: String,
+        /// What was seen.
+        why: String,
+    },
+    /// What an owner knew already is not of this log, or of a part of it that is gone: begin without it.
+    #[error("topic {topic} {why}")]
+    Unknown {
         /// Its name.
         topic: String,
         /// What was seen.
@@ -106,22 +124,22 @@ impl SagaLog {
         })
     }
 
-    /// Reads every partition from the first record that is not older than `since_ms` (milliseconds since 1970), and goes on
-    /// until `stop` or until an owner has gone away, which is `Ok`. `sinks` has one owner per partition; a full one holds
-    /// up reading. Brokers that go away later are waited for.
+    /// Reads every partition from the first record that is not older than `since_ms` (milliseconds since 1970), or from the
+    /// one after the last that its owner knows, and goes on until `stop` or until an owner has gone away, which is `Ok`.
+    /// `owners` has one per partition; a full sink holds up reading. Brokers that go away later are waited for.
     pub async fn read<T: From<Fed> + Send + 'static>(
         &self,
         since_ms: i64,
-        sinks: Vec<mpsc::Sender<T>>,
+        owners: Vec<Owner<T>>,
         stop: &CancellationToken,
     ) -> Result<(), SagaLogError> {
-        debug_assert_eq!(sinks.len(), self.partitions, "one owner per partition");
+        debug_assert_eq!(owners.len(), self.partitions, "one owner per partition");
         let stop = stop.child_token();
         // The thread of the reader ends with this call, however that ends.
         let _ended = stop.clone().drop_guard();
         let (log, stopped, runtime) = (self.clone(), stop.clone(), Handle::current());
         let mut reader =
-            attached_blocking(move || Follower::follow(log, sinks, since_ms, stopped, runtime));
+            attached_blocking(move || Follower::follow(log, owners, since_ms, stopped, runtime));
         loop {
             tokio::select! {
                 biased;
@@ -151,6 +169,13 @@ impl SagaLog {
                 debug!(topic = self.topic, %error, "cannot look the topic up");
                 Ok(())
             }
+        }
+    }
+
+    fn unknown(&self, why: &str) -> SagaLogError {
+        SagaLogError::Unknown {
+            topic: self.topic.clone(),
+            why: why.to_owned(),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod event;
 pub mod finding;
+pub mod fnv;
 pub mod health;
 pub mod lease;
 pub mod pace;

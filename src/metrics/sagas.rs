@@ -56,6 +56,16 @@ impl SagaMetrics {
         }
     }
 
+    /// A saga is known from before.
+    pub fn known(&self, saga_type: &str, state: Option<&str>) {
+        add(
+            &mut self.labels(),
+            saga_type,
+            state.unwrap_or(NO_STATE),
+            1.0,
+        );
+    }
+
     /// A saga is not looked at any more.
     pub fn forgotten(&self, saga_type: &str, state: Option<&str>) {
         add(

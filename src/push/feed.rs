@@ -9,13 +9,15 @@ use tracing::{debug, info, warn};
 use super::queue::{Note, Queue};
 use crate::kafka::Fed;
 use crate::logic::health::Health;
-use crate::logic::push::partition::{Applied, Filter, Given, Keep, Listed, Partition, SessionId};
+use crate::logic::push::partition::{
+    Applied, Filter, Given, Keep, Listed, Part, Partition, SessionId,
+};
 use crate::logic::rights::Rights;
 use crate::logic::saga::{SagaKey, Unreadable};
 use crate::metrics::{PartitionMetrics, PushMetrics, SagaMetrics, Skipped};
 
 /// Bytes of recent changes that one partition keeps for clients that come back.
-const RING_BYTES: usize = 2 << 20;
+pub(super) const RING_BYTES: usize = 2 << 20;
 /// Messages that may wait for an actor; the reader and the connections wait beyond.
 pub(super) const MAILBOX: usize = 256;
 /// A mailbox that nothing comes into still shows that its actor lives.
@@ -43,6 +45,11 @@ pub(super) enum Mail {
         key: SagaKey,
         rights: Arc<Rights>,
         reply: oneshot::Sender<Option<(i64, String)>>,
+    },
+    /// The sagas after this one, for the next start.
+    Part {
+        after: Option<SagaKey>,
+        reply: oneshot::Sender<Part>,
     },
     List {
         filter: Filter,
@@ -101,15 +108,20 @@ struct Actor {
     live: bool,
 }
 
-/// Runs one partition until nobody can write to it any more.
-pub(super) async fn run(number: i32, actors: Actors, mut mailbox: mpsc::Receiver<Mail>) {
+/// Runs one partition until nobody can write to it any more; `known` is what it begins with, if anything is known from before.
+pub(super) async fn run(
+    number: i32,
+    known: Option<Partition<Arc<Queue>>>,
+    actors: Actors,
+    mut mailbox: mpsc::Receiver<Mail>,
+) {
     let beat = actors.health.watch(
         format!("sagas of partition {number}"),
         BUDGET,
         Instant::now(),
     );
     let metrics = PartitionMetrics::new(number);
-    let mut actor = Actor::new(number, actors, metrics);
+    let mut actor = Actor::new(number, known, actors, metrics);
     loop {
         let mail = tokio::time::timeout(BEAT, mailbox.recv()).await;
         beat.tick(Instant::now());
@@ -132,10 +144,21 @@ impl Drop for Actor {
 }
 
 impl Actor {
-    fn new(number: i32, actors: Actors, metrics: PartitionMetrics) -> Self {
+    fn new(
+        number: i32,
+        known: Option<Partition<Arc<Queue>>>,
+        actors: Actors,
+        metrics: PartitionMetrics,
+    ) -> Self {
+        let new = || Partition::new(number, actors.keep, RING_BYTES, true);
+        let partition = known.unwrap_or_else(new);
+        for known in partition.states() {
+            let state = known.state.as_deref();
+            actors.sagas.known(&known.saga_type, state);
+        }
         Self {
             number,
-            partition: Partition::new(number, actors.keep, RING_BYTES, true),
+            partition,
             metrics,
             actors,
             live: false,
@@ -161,6 +184,9 @@ impl Actor {
                 }
                 // Whoever asked may have gone.
                 let _ = reply.send(found.ok());
+            }
+            Mail::Part { after, reply } => {
+                let _ = reply.send(self.partition.part(after.as_ref()));
             }
             Mail::List {
                 filter,
@@ -227,7 +253,7 @@ impl Actor {
                 change,
             } => sagas.changed(&saga_type, began, &change, self.live),
             Applied::Seen => self.actors.metrics.not_applied(Skipped::Duplicate, 1),
-            Applied::PublishedUntil => {}
+            Applied::PublishedUntil | Applied::Held => {}
             Applied::Skipped(unreadable) => {
                 let skipped = match unreadable {
                     Unreadable::Malformed => Skipped::Malformed,

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::feed::{Ask, Mail, Who};
 use super::register::Register;
+use super::warm::Head;
 use crate::auth::{Refused, Verifier};
 use crate::config;
 use crate::logic::event::Timestamp;
@@ -43,6 +44,8 @@ pub(super) struct Hub {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) settings: Arc<Settings>,
+    /// What sagas that are kept for the next start are of.
+    pub(super) head: Head,
     pub(super) partitions: Vec<mpsc::Sender<Mail>>,
     /// It has been replaced.
     pub(super) ended: CancellationToken,

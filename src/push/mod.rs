@@ -11,6 +11,7 @@ mod register;
 mod socket;
 mod tls;
 mod visit;
+mod warm;
 
 pub use tls::{TlsError, examine as examine_tls};
 
@@ -26,14 +27,15 @@ use tracing::{info, warn};
 use self::feed::{Actors, MAILBOX, Mail};
 use self::hub::{Hub, Log};
 use self::tls::Tls;
+use self::warm::{Head, Known, Warm};
 use crate::auth::{AuthError, Verifier};
 use crate::config;
-use crate::kafka::{Clients, SagaLog, SagaLogError, Topics};
+use crate::kafka::{Clients, Owner, SagaLog, SagaLogError, Topics};
 use crate::logic::backoff::Backoff;
 use crate::logic::health::Health;
 use crate::logic::push::epoch::epoch;
 use crate::logic::push::kick::Kick;
-use crate::logic::push::partition::Keep;
+use crate::logic::push::partition::{Keep, Partition};
 use crate::logic::push::session::Settings;
 use crate::logic::status::PushStatus;
 use crate::metrics::SagaMetrics;
@@ -64,6 +66,7 @@ pub struct Push {
     hub: Arc<Hub>,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
+    warm: Option<Arc<Warm>>,
     clients: Clients,
     topics: Topics,
     health: Health,
@@ -88,11 +91,13 @@ impl Push {
         let address = config.listen;
         let listen = |source| PushError::Listen { address, source };
         let listener = listener::bind(address).map_err(listen)?;
+        let warm = config.state_directory.as_deref().and_then(Warm::open);
         let (status, watched) = watch::channel(PushStatus::default());
         let push = Self {
             hub: Arc::new(Hub::new(config, verifier, draining)),
             listener,
             tls: tls.map(Arc::new),
+            warm: warm.map(Arc::new),
             clients,
             topics,
             health,
@@ -118,6 +123,7 @@ impl Push {
             hub,
             listener,
             tls,
+            warm,
             clients,
             topics,
             health,
@@ -127,6 +133,7 @@ impl Push {
         let beat = health.watch("push listener", BUDGET, Instant::now());
         let reader = Reader {
             hub: Arc::clone(&hub),
+            warm: warm.clone(),
             clients,
             topics,
             health,
@@ -141,8 +148,14 @@ impl Push {
                 None => std::future::pending().await,
             }
         };
+        let serving = async {
+            listener::serve(listener, Arc::clone(&hub), router, tls.clone(), beat).await;
+            if let (Some(warm), Some(log)) = (warm, hub.log()) {
+                warm.save_last(&log).await;
+            }
+        };
         tokio::select! {
-            () = listener::serve(listener, hub, router, tls.clone(), beat) => {}
+            () = serving => {}
             never = renewed => match never {},
             never = verifier.keep() => match never {},
             // Goes on while clients are sent away, so that they see changes to the end.
@@ -154,6 +167,7 @@ impl Push {
 /// Reads the log for everybody.
 struct Reader {
     hub: Arc<Hub>,
+    warm: Option<Arc<Warm>>,
     clients: Clients,
     topics: Topics,
     health: Health,
@@ -165,11 +179,17 @@ impl Reader {
     /// Reads the log, and anew from scratch whenever it has become another one.
     async fn run(&self) -> std::convert::Infallible {
         let mut backoff = Backoff::default();
+        let mut before = self.warm.as_deref();
         loop {
             let began = Instant::now();
-            let Err(error) = self.read().await else {
+            let Err(error) = self.read(before).await else {
                 continue;
             };
+            if matches!(error, SagaLogError::Unknown { .. }) {
+                warn!(%error, "sagas from before are of no use: the log is read instead");
+                before = None;
+                continue;
+            }
             self.status.send_modify(|status| {
                 status.is_ready = false;
                 status.last_error = Some(error.to_string());
@@ -184,7 +204,8 @@ impl Reader {
         }
     }
 
-    async fn read(&self) -> Result<(), SagaLogError> {
+    /// Reads the log, beginning with what is known from before if there is anything.
+    async fn read(&self, before: Option<&Warm>) -> Result<(), SagaLogError> {
         let config = &self.hub.config;
         let log = SagaLog::open(&self.clients, &self.topics).await?;
         let epoch = epoch(
@@ -193,19 +214,27 @@ impl Reader {
             log.partitions,
             config.epoch,
         );
+        let keep = Keep {
+            history: config.history,
+            finished: config.keep_finished,
+        };
+        let head = Head::new(&epoch, log.partitions, keep);
+        let known = match before {
+            Some(warm) => warm.load(head.clone()).await,
+            None => None,
+        };
+        let known = known.unwrap_or_default();
         let (caught_up, mut caught) = mpsc::channel(log.partitions.max(1));
         let actors = Actors {
             epoch: epoch.as_str().into(),
-            keep: Keep {
-                history: config.history,
-                finished: config.keep_finished,
-            },
+            keep,
             metrics: self.hub.metrics.clone(),
             sagas: self.sagas.clone(),
             health: self.health.clone(),
             caught_up,
         };
-        let (mailboxes, _running) = start(&actors, log.partitions);
+        let (owners, _running) = start(&actors, log.partitions, known);
+        let mailboxes = owners.iter().map(|owner| owner.sink.clone()).collect();
         // The actors have theirs.
         drop(actors);
         let ended = CancellationToken::new();
@@ -215,19 +244,20 @@ impl Reader {
         };
         let history_ms = i64::try_from(config.history.as_millis()).unwrap_or(i64::MAX);
         let since_ms = feed::now_ms().saturating_sub(history_ms);
-        let sinks: Vec<mpsc::Sender<Mail>> = mailboxes.clone();
         let never = CancellationToken::new();
-        let reading = log.read(since_ms, sinks, &never);
+        let reading = log.read(since_ms, owners, &never);
         let serving = async {
             for _ in 0..log.partitions {
                 caught.recv().await;
             }
             let settings = Arc::new(self.settings(epoch.clone(), log.partitions));
-            self.hub.replace_log(Some(Arc::new(Log {
+            let served = Arc::new(Log {
                 settings,
+                head,
                 partitions: mailboxes,
                 ended,
-            })));
+            });
+            self.hub.replace_log(Some(Arc::clone(&served)));
             self.status.send_modify(|status| {
                 status.is_ready = true;
                 status.last_error = None;
@@ -237,7 +267,10 @@ impl Reader {
                 partitions = log.partitions,
                 "sagas are read up to now: clients are served"
             );
-            std::future::pending::<()>().await;
+            match &self.warm {
+                Some(warm) => warm.keep(&served).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             ended = reading => ended,
@@ -260,13 +293,21 @@ impl Reader {
     }
 }
 
-fn start(actors: &Actors, partitions: usize) -> (Vec<mpsc::Sender<Mail>>, Vec<Attached<()>>) {
-    let start = |number: usize| {
-        let (mailbox, mail) = mpsc::channel(MAILBOX);
+fn start(
+    actors: &Actors,
+    partitions: usize,
+    known: Known,
+) -> (Vec<Owner<Mail>>, Vec<Attached<()>>) {
+    let known = known.into_iter().map(Some);
+    let known = known.chain(std::iter::repeat_with(|| None));
+    let start = |(number, known): (usize, Option<Partition<_>>)| {
+        let (sink, mail) = mpsc::channel(MAILBOX);
         let number = i32::try_from(number).unwrap_or(i32::MAX);
-        (mailbox, attached(feed::run(number, actors.clone(), mail)))
+        let last = known.as_ref().and_then(|known| known.base().last);
+        let running = attached(feed::run(number, known, actors.clone(), mail));
+        (Owner { sink, last }, running)
     };
-    (0..partitions).map(start).unzip()
+    (0..partitions).zip(known).map(start).unzip()
 }
 
 /// However reading ends, its log is nobody's any more.

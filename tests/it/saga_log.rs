@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outboxd::config;
-use outboxd::kafka::{Clients, Fed, SagaLog, SagaLogError, SagaLogRecord, Topics};
+use outboxd::kafka::{Clients, Fed, Owner, SagaLog, SagaLogError, SagaLogRecord, Topics};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
@@ -67,11 +67,14 @@ impl Reader {
         let clients = Clients::new(config, "test");
         let topics = Topics::new(&clients).unwrap();
         let log = runtime.block_on(SagaLog::open(&clients, &topics)).unwrap();
-        let (sinks, feeds) = (0..log.partitions).map(|_| mpsc::channel(size)).unzip();
+        let (owners, feeds) = (0..log.partitions)
+            .map(|_| mpsc::channel(size))
+            .map(|(sink, feed)| (Owner { sink, last: None }, feed))
+            .unzip();
         let stop = CancellationToken::new();
         let (reading, stopped) = (log.clone(), stop.clone());
         let ended =
-            runtime.spawn(async move { reading.read::<Fed>(since_ms, sinks, &stopped).await });
+            runtime.spawn(async move { reading.read::<Fed>(since_ms, owners, &stopped).await });
         Self {
             log,
             stop,

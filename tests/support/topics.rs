@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -44,6 +44,28 @@ pub(crate) fn delete_topic(bootstrap: &str, name: &str) {
     wait_until(&format!("the end of topic {name}"), PATIENCE, || {
         described(&client, name, |topic| topic.partitions().is_empty())
     });
+}
+
+/// Deletes all records of a topic but the last `kept` offsets of each partition, as its retention would some day.
+pub(crate) fn delete_records(bootstrap: &str, name: &str, kept: i64) {
+    let client = client(bootstrap);
+    let cluster = client
+        .fetch_metadata(Some(name), PATIENCE)
+        .expect("it is there");
+    let topic = cluster.topics().first().expect("it was asked for");
+    let mut offsets = TopicPartitionList::new();
+    for partition in topic.partitions() {
+        let watermarks = client.fetch_watermarks(name, partition.id(), PATIENCE);
+        let (low, high) = watermarks.expect("its leader answers");
+        let before = Offset::Offset((high - kept).max(low));
+        offsets
+            .add_partition_offset(name, partition.id(), before)
+            .expect("an offset");
+    }
+    let deleted = block_on(admin(bootstrap).delete_records(&offsets, &AdminOptions::new()));
+    for partition in deleted.expect("it may").elements() {
+        partition.error().expect("it may");
+    }
 }
 
 /// Fails unless the only topic of a request was dealt with.

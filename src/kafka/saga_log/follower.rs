@@ -15,9 +15,13 @@ use tracing::{debug, info, warn};
 
 use super::super::client::KafkaError;
 use super::watch::{Seen, Watch};
-use super::{Fed, READING, SagaLog, SagaLogError, SagaLogRecord};
+use super::{Fed, Owner, READING, SagaLog, SagaLogError, SagaLogRecord};
+use crate::logic::push::partition::Mark;
 
 const REQUEST: Duration = Duration::from_secs(10);
+/// Why what an owner knows cannot be gone on from.
+const STRANGE: &str = "is not the one that these sagas came from";
+const GONE: &str = "no longer has the records after the last that these sagas know";
 /// Leaders are asked again after this long.
 const ELECTION: Duration = Duration::from_millis(50);
 /// A round of reading ends at the first of these.
@@ -40,6 +44,8 @@ pub(super) struct Follower<T> {
 struct Partition<T> {
     sink: mpsc::Sender<T>,
     start: i64,
+    /// The record that the owner knows, until it has been read once more.
+    known: Option<Mark>,
     /// The last stable offset of the moment when reading began, until that is reached.
     target: Option<i64>,
     lag: Option<u64>,
@@ -68,7 +74,7 @@ impl<T: From<Fed>> Follower<T> {
     /// Reads until it is stopped or cannot go on. Blocks.
     pub(super) fn follow(
         log: SagaLog,
-        sinks: Vec<mpsc::Sender<T>>,
+        owners: Vec<Owner<T>>,
         since_ms: i64,
         stop: CancellationToken,
         runtime: Handle,
@@ -77,7 +83,7 @@ impl<T: From<Fed>> Follower<T> {
         let mut consumer = consumer(&log)?;
         let wake = Arc::clone(&woken);
         consumer.set_nonempty_callback(move || wake.notify_one());
-        let partitions = begin(&log, &consumer, sinks, since_ms)?;
+        let partitions = begin(&log, &consumer, owners, since_ms)?;
         let mut follower = Self {
             log,
             consumer,
@@ -94,14 +100,17 @@ impl<T: From<Fed>> Follower<T> {
     }
 
     fn run(&mut self) -> Result<(), End> {
-        for partition in &self.partitions {
+        for partition in self.partitions.iter().filter(|it| it.known.is_none()) {
             self.feed(partition, Fed::Start(partition.start))?;
         }
         loop {
             let round = self.round()?;
             let idle = round.is_empty();
-            for (number, records) in round {
-                if let Some(partition) = self.partitions.get(number) {
+            for (number, mut records) in round {
+                self.recognise(number, &mut records)?;
+                if let Some(partition) = self.partitions.get(number)
+                    && !records.is_empty()
+                {
                     self.feed(partition, Fed::Records(records))?;
                 }
             }
@@ -137,6 +146,23 @@ impl<T: From<Fed>> Follower<T> {
         Ok(round)
     }
 
+    /// Takes out the record that the owner knows, which has to be the first.
+    fn recognise(&mut self, number: usize, records: &mut Vec<SagaLogRecord>) -> Result<(), End> {
+        let partition = self.partitions.get_mut(number);
+        let Some(known) = partition.and_then(|partition| partition.known.take()) else {
+            return Ok(());
+        };
+        let first = records.first().map(|record| Mark {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+        });
+        if first != Some(known) {
+            return Err(self.log.unknown(STRANGE).into());
+        }
+        records.remove(0);
+        Ok(())
+    }
+
     /// Whether reading can go on after an error. Brokers that are away come back by themselves.
     fn judge(&self, error: &Inner) -> Result<(), End> {
         let why = match error.rdkafka_error_code() {
@@ -159,6 +185,9 @@ impl<T: From<Fed>> Follower<T> {
             }
         };
         debug!(topic = self.log.topic, %error, "cannot read on");
+        if self.partitions.iter().any(|it| it.known.is_some()) {
+            return Err(self.log.unknown(GONE).into());
+        }
         Err(self.log.replaced(why).into())
     }
 
@@ -175,6 +204,9 @@ impl<T: From<Fed>> Follower<T> {
             let position = element.and_then(|it| offset(it.offset()));
             let position = position.unwrap_or(partition.start);
             if partition.target.is_some_and(|target| position >= target) {
+                if partition.known.is_some() {
+                    return Err(self.log.unknown(STRANGE).into());
+                }
                 partition.target = None;
                 reached.push(partition.sink.clone());
             }
@@ -264,25 +296,30 @@ fn consumer(log: &SagaLog) -> Result<BaseConsumer<Watch>, KafkaError> {
 fn begin<T>(
     log: &SagaLog,
     consumer: &BaseConsumer<Watch>,
-    sinks: Vec<mpsc::Sender<T>>,
+    owners: Vec<Owner<T>>,
     since_ms: i64,
-) -> Result<Vec<Partition<T>>, KafkaError> {
+) -> Result<Vec<Partition<T>>, SagaLogError> {
     let ends = offsets(log, consumer, Offset::End)?;
     let young = offsets(log, consumer, Offset::Offset(since_ms.max(0)))?;
-    let mut places = TopicPartitionList::with_capacity(sinks.len());
-    let mut partitions = Vec::with_capacity(sinks.len());
-    for (number, ((sink, end), young)) in (0..).zip(sinks.into_iter().zip(ends).zip(young)) {
+    let mut places = TopicPartitionList::with_capacity(owners.len());
+    let mut partitions = Vec::with_capacity(owners.len());
+    for (number, ((owner, end), young)) in (0..).zip(owners.into_iter().zip(ends).zip(young)) {
         let target = end.ok_or_else(|| KafkaError::Failed {
             what: READING.to_owned(),
             why: format!("partition {number} has no end"),
         })?;
-        let start = young.unwrap_or(target);
+        let Owner { sink, last } = owner;
+        if last.is_some_and(|last| last.offset >= target) {
+            return Err(log.unknown(STRANGE));
+        }
+        let start = last.map_or_else(|| young.unwrap_or(target), |last| last.offset);
         places
             .add_partition_offset(&log.topic, number, Offset::Offset(start))
             .map_err(|error| log.clients.error(READING, &error))?;
         partitions.push(Partition {
             sink,
             start,
+            known: last,
             target: Some(target),
             lag: None,
         });

@@ -1,15 +1,16 @@
 //! The word by which a client knows that versions still mean the same. Never changes while they do.
 
+use crate::logic::fnv::Fnv;
+
 /// Of a cluster's topic, as long as it is not created anew; then the operator raises `raised`.
 ///
 /// Versions are offsets, and offsets mean nothing in another cluster or topic, or when keys have
 /// moved between partitions. The same on every instance and in every release.
 pub fn epoch(cluster: &str, topic: &str, partitions: usize, raised: u64) -> String {
     let text = format!("{cluster}\n{topic}\n{partitions}\n{raised}");
-    // FNV-1a: what is asked of it is to differ by chance, not to resist anybody.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash = Fnv::new();
+    hash.update(text.as_bytes());
+    let hash = hash.finish();
     format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
 }
 

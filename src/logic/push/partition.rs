@@ -14,10 +14,12 @@ use super::stalest::Stalest;
 use crate::logic::rights::Rights;
 use crate::logic::saga::{Change, Record, Report, Saga, SagaKey, Unreadable};
 
+mod image;
 mod look;
 mod sessions;
 mod walk;
 
+pub use image::{Base, FORMAT, Mark, Part, Unfit};
 pub use look::{Filter, Listed};
 use walk::TypeWatcher;
 
@@ -52,6 +54,11 @@ pub struct Partition<S> {
     whole: bool,
     /// The log's time: the latest record's.
     log_ms: i64,
+    last: Option<Mark>,
+    /// The last record of an event that had been seen.
+    repeated: i64,
+    /// No saga that is forgotten had a record after this one.
+    forgotten: i64,
     sagas: HashMap<Arc<str>, BTreeMap<Arc<str>, Kept>>,
     stalest: Stalest,
     ring: Ring,
@@ -107,6 +114,8 @@ pub enum Applied {
     },
     /// Its event was seen before.
     Seen,
+    /// The image that this was made of held it already.
+    Held,
     /// A source is published so far; no saga changed.
     PublishedUntil,
     /// Not a record of ours.
@@ -145,6 +154,9 @@ impl<S: Sink> Partition<S> {
             keep,
             whole,
             log_ms: i64::MIN,
+            last: None,
+            repeated: i64::MIN,
+            forgotten: i64::MIN,
             sagas: HashMap::new(),
             stalest: Stalest::default(),
             ring: Ring::new(ring_bytes),
@@ -164,6 +176,10 @@ impl<S: Sink> Partition<S> {
         forgotten: impl FnMut(Forgotten),
     ) -> Applied {
         self.log_ms = self.log_ms.max(timestamp_ms);
+        self.last = Some(Mark {
+            offset,
+            timestamp_ms,
+        });
         self.forget(forgotten);
         match Record::read(value) {
             Ok(Record::Report(report)) => self.report(report, offset),
@@ -196,6 +212,7 @@ impl<S: Sink> Partition<S> {
                 watcher.sight = Sight::Nothing;
             }
             if let Some(Kept { saga, .. }) = gone {
+                self.forgotten = self.forgotten.max(saga.version).max(self.repeated);
                 forgotten(Forgotten {
                     saga_type: key.saga_type,
                     state: saga.state,
@@ -220,9 +237,13 @@ impl<S: Sink> Partition<S> {
         let mut before = None;
         let mut had_user = false;
         let change = if let Some(kept) = of_type.get_mut(&key.saga_id) {
+            if offset <= kept.saga.version {
+                return Applied::Held;
+            }
             before = Some((kept.changed_ms, kept.saga.version));
             had_user = kept.saga.user.is_some();
             let Some(change) = kept.saga.apply(report, offset) else {
+                self.repeated = offset;
                 return Applied::Seen;
             };
             kept.changed_ms = self.log_ms;

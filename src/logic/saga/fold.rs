@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::record::{Outcome, Report, StepStatus};
@@ -21,7 +21,7 @@ const SEEN: usize = 256;
 pub const STEPS: usize = 128;
 
 /// One saga.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Saga {
     /// Offset of the last record that made a difference.
     pub version: i64,
@@ -45,7 +45,7 @@ pub struct Saga {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepState {
     /// Its name.
     pub step: Box<str>,
@@ -58,7 +58,7 @@ pub struct StepState {
 }
 
 /// Something in a saga's records that should not be; it never stops the saga.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
     /// What.
     pub kind: AnomalyKind,
@@ -69,7 +69,7 @@ pub struct Anomaly {
 }
 
 /// What should not be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnomalyKind {
     /// Another service than the home service set a state or an outcome; it is ignored.

@@ -13,4 +13,5 @@ mod site;
 mod slow;
 mod stream;
 mod tls;
+mod warm;
 mod watch;

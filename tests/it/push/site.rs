@@ -52,6 +52,7 @@ impl Site {
         );
         let daemon = Daemon::builder(OUTBOXD, &config)
             .file("secret", SECRET)
+            .file("state/note", "the daemon's directory for what it keeps")
             .start();
         Self { daemon, port }
     }

@@ -1,0 +1,212 @@
+//! Holds a partition that was made again to one that has read everything.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::logic::fnv::Fnv;
+use crate::logic::push::frames::Frame;
+use crate::logic::push::partition::Filter;
+use crate::logic::rights::Rights;
+
+/// Nobody watches.
+#[derive(Debug, Clone)]
+struct Nobody;
+
+impl Sink for Nobody {
+    fn offer(&self, _: &Arc<Frame>) -> bool {
+        true
+    }
+
+    fn answer(&self, _: Arc<Frame>) {}
+
+    fn behind(&self, _: i32) {}
+}
+
+const KEEP: Keep = Keep {
+    history: Duration::from_millis(60),
+    finished: Duration::from_millis(20),
+};
+
+/// A record of the log.
+#[derive(Debug, Clone)]
+struct Told {
+    saga: u8,
+    event: u16,
+    what: u8,
+    /// Since the record before.
+    after_ms: u8,
+}
+
+impl Told {
+    fn value(&self) -> String {
+        let (saga_type, saga_id) = (self.saga % 3, self.saga);
+        let event = uuid::Uuid::from_u128(self.event.into());
+        let says = match self.what % 8 {
+            0 => r#""state":"A""#,
+            1 => r#""state":"B","user":"c-7""#,
+            2 => r#""state":"C","outcome":"completed""#,
+            3 => r#""step":"one","status":"done""#,
+            4 => r#""step":"two","status":"pending""#,
+            5 => r#""state":"F","source":"other""#,
+            6 => {
+                return r#"{"v":1,"source":"orders","published_until":"2026-11-21T10:00:00Z"}"#
+                    .to_owned();
+            }
+            _ => return "nonsense".to_owned(),
+        };
+        let source = if says.contains("source") {
+            ""
+        } else {
+            r#","source":"orders""#
+        };
+        format!(
+            r#"{{"v":1,"saga_type":"t-{saga_type}","saga_id":"{saga_id}",{says}{source},"event_type":"E","event_id":"{event}","at":"2026-11-21T10:00:00Z"}}"#
+        )
+    }
+}
+
+prop_compose! {
+    fn any_told()(saga in 0..12_u8, event in 0..256_u16, what in any::<u8>(), after_ms in 0..10_u8) -> Told {
+        Told { saga, event, what, after_ms }
+    }
+}
+
+/// A log as its reader sees it: offsets have holes, time does not go back.
+fn log(told: &[Told]) -> Vec<(i64, i64, String)> {
+    let (mut offset, mut ms) = (0, 1_000);
+    let record = |told: &Told| {
+        offset += 1 + i64::from(told.event % 2);
+        ms += i64::from(told.after_ms);
+        (offset, ms, told.value())
+    };
+    told.iter().map(record).collect()
+}
+
+fn apply(partition: &mut Partition<Nobody>, records: &[(i64, i64, String)]) {
+    for (offset, ms, value) in records {
+        partition.apply(*offset, *ms, value.as_bytes(), |_| ());
+    }
+}
+
+/// All that can be seen of it, and what it will do with what comes.
+fn all(partition: &Partition<Nobody>) -> (Base, Vec<(i64, String)>, Vec<u8>) {
+    let everything = serde_json::json!([{"saga_type": "*"}]);
+    let filter = Filter {
+        saga_type: None,
+        state: None,
+        stuck: false,
+        after: (i64::MIN, i64::MIN),
+        limit: usize::MAX,
+    };
+    let listed = partition.list(&filter, &Rights::new(None, Some(&everything)));
+    let listed = listed.into_iter().map(|it| (it.place.0, it.snapshot));
+    (
+        partition.base(),
+        listed.collect(),
+        partition.part(None).sagas,
+    )
+}
+
+/// Takes all parts, and lets records come between them; none if they are of no use.
+fn copy(
+    partition: &mut Partition<Nobody>,
+    mut between: impl FnMut(&mut Partition<Nobody>),
+) -> Option<Partition<Nobody>> {
+    let mut part = partition.part_within(None, 1);
+    let base = part.base;
+    let mut again = Partition::again(0, KEEP, 0, base);
+    loop {
+        assert_eq!(again.take_in(&part.sagas), Ok(part.count));
+        let Some(after) = part.after else {
+            return (!part.is_too_late_for(&base)).then_some(again);
+        };
+        between(partition);
+        part = partition.part_within(Some(&after), 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn it_is_as_if_it_had_read_everything(
+        told in prop::collection::vec(any_told(), 1..120),
+        taken_at in 0..120_usize,
+        pace in 0..4_usize,
+    ) {
+        let records = log(&told);
+        let taken_at = taken_at.min(records.len());
+        let mut whole = Partition::new(0, KEEP, 0, true);
+        apply(&mut whole, &records[..taken_at]);
+        let mut came = taken_at;
+        // A part is one saga here, so that much happens between them.
+        let mut again = copy(&mut whole, |whole| {
+            let more = (came + pace).min(records.len());
+            apply(whole, &records[came..more]);
+            came = more;
+        });
+        apply(&mut whole, &records[came..]);
+        if let Some(again) = &mut again {
+            apply(again, &records[taken_at..]);
+            prop_assert_eq!(all(again), all(&whole));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_sagas_are_refused_or_taken_and_nothing_panics(
+        told in prop::collection::vec(any_told(), 1..20),
+        at in any::<prop::sample::Index>(),
+        with in any::<u8>(),
+    ) {
+        let mut whole = Partition::<Nobody>::new(0, KEEP, 0, true);
+        apply(&mut whole, &log(&told));
+        let mut part = whole.part(None);
+        if !part.sagas.is_empty() {
+            let at = at.index(part.sagas.len());
+            part.sagas[at] = with;
+            let _ = Partition::<Nobody>::again(0, KEEP, 0, part.base).take_in(&part.sagas);
+        }
+    }
+}
+
+#[test]
+fn what_a_saga_holds_is_not_taken_again_however_much_that_is() {
+    let told = |saga, event| Told {
+        saga,
+        event,
+        what: 0,
+        after_ms: 0,
+    };
+    let mut records = log(&[told(1, 1), told(2, 2)]);
+    let more: Vec<_> = (3..1000).map(|event| told(2, event)).collect();
+    records.extend(
+        log(&more)
+            .into_iter()
+            .map(|(offset, ms, value)| (offset + 10, ms, value)),
+    );
+    let mut whole = Partition::new(0, KEEP, 0, true);
+    apply(&mut whole, &records[..2]);
+    let mut again = copy(&mut whole, |whole| apply(whole, &records[2..])).unwrap();
+    apply(&mut again, &records[2..]);
+    assert_eq!(all(&again), all(&whole));
+}
+
+/// Whoever changes what is written, or what it means, raises `FORMAT` and writes the new sum here.
+#[test]
+fn what_is_written_has_not_changed_since_its_format_was_named() {
+    let told: Vec<_> = (0..60)
+        .map(|number| Told {
+            saga: number % 5,
+            event: number.into(),
+            what: number / 5,
+            after_ms: 0,
+        })
+        .collect();
+    let mut partition = Partition::<Nobody>::new(0, KEEP, 0, true);
+    apply(&mut partition, &log(&told));
+    let mut sum = Fnv::new();
+    sum.update(&partition.part(None).sagas);
+    assert_eq!((FORMAT, sum.finish()), (1, 10_120_045_670_720_242_662));
+}
