@@ -22,6 +22,5 @@ await build({
   entryPoints: ["src/script.ts"],
   format: "iife",
   minify: true,
-  banner: { js: "/* outboxd's client: clients/js */" },
   outfile: "dist/outboxd.min.js",
 });

@@ -13,7 +13,6 @@ mod support;
 mod adopt;
 mod bytes;
 mod checks;
-mod client;
 mod install;
 mod kill;
 mod matrix;

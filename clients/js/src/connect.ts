@@ -14,8 +14,8 @@ const GOOD_MS = 10_000;
 const BACKOFF_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
 const TICK_MS = 2_000;
-/** A token that could not be had is asked for again after so long. */
-const TOKEN_MS = 5_000;
+/** A token is not asked for again sooner, whether it could be had or not. */
+const CALM_MS = 5_000;
 
 /** One call of `watch`. */
 interface Watcher {
@@ -52,10 +52,19 @@ export function connect({ url, token }: Options): Client {
   let lastId = 1;
   let epoch: string | undefined;
   let heartbeatMs = 0;
-  /** When it is dead if nothing has come, when to show a new token, when it was ready. */
-  let [dueAt, renewAt, readyAt] = [Infinity, Infinity, 0];
-  /** Attempts since a good connection, those without `ready`, tokens that were refused over HTTP. */
-  let [attempts, failures, refusals] = [0, 0, 0];
+  /** When it is dead if nothing has come. */
+  let dueAt = Infinity;
+  /** When to show a new token, and when at the earliest. */
+  let renewAt = Infinity;
+  let calmAt = 0;
+  /** When it was ready; 0: not yet. */
+  let readyAt = 0;
+  /** Attempts since a good connection. */
+  let attempts = 0;
+  /** Those of another way than a WebSocket that failed since one was ready. */
+  let failures = 0;
+  /** Tokens that were refused over HTTP, one after another. */
+  let refusals = 0;
   /** The WebSocket failed while the daemon could be asked. */
   let suspicious = false;
   const life = new AbortController();
@@ -66,7 +75,9 @@ export function connect({ url, token }: Options): Client {
   async function open(): Promise<void> {
     drop();
     const mine = turn;
-    [dueAt, renewAt, readyAt, idle] = [Infinity, Infinity, 0, false];
+    dueAt = renewAt = Infinity;
+    readyAt = 0;
+    idle = false;
     ticker ??= setInterval(check, TICK_MS);
     const shown = await ask(mine);
     if (shown === undefined) {
@@ -102,7 +113,7 @@ export function connect({ url, token }: Options): Client {
       return undefined;
     }
     if (mine !== turn) return "";
-    if (!shown) stop("no_token", "there is no token any more");
+    if (!shown) close(failure("no_token", "no token"));
     return shown || "";
   }
 
@@ -113,7 +124,7 @@ export function connect({ url, token }: Options): Client {
     const shown = await ask(mine);
     if (mine !== turn) return;
     if (shown) link.renew(shown);
-    else renewAt = Date.now() + TOKEN_MS;
+    else renewAt = Date.now() + CALM_MS;
   }
 
   /** Leaves the connection, and whatever was about to make one. */
@@ -129,9 +140,9 @@ export function connect({ url, token }: Options): Client {
     }
   }
 
-  async function ended(code: number, reason = "", retryAfterMs?: [number, number] | null): Promise<void> {
+  async function ended(code: number, reason?: string, retryAfterMs?: [number, number] | null): Promise<void> {
     if (code === 401) code = refusals++ ? 4201 : 4101;
-    if (code >= 4200 && code < 4300) return stop(code, reason);
+    if (code >= 4200 && code < 4300) return close(failure(code, reason));
     const wasReady = readyAt;
     drop();
     const mine = turn;
@@ -162,10 +173,6 @@ export function connect({ url, token }: Options): Client {
     waiting = setTimeout(open, from + Math.random() * (to - from) + Math.random() * backoff);
   }
 
-  function stop(code: number | string, message: string): void {
-    close(Object.assign(new Error(message), { code }));
-  }
-
   function close(error?: OutboxdError): void {
     if (over) return;
     over = { error };
@@ -181,7 +188,8 @@ export function connect({ url, token }: Options): Client {
     if (!watched.size) {
       drop();
       clearInterval(ticker);
-      [ticker, idle] = [undefined, true];
+      ticker = undefined;
+      idle = true;
     } else if (now > dueAt) {
       ended(0);
     } else if (now > renewAt) {
@@ -217,11 +225,13 @@ export function connect({ url, token }: Options): Client {
         }
         break;
       case "expiring":
-        renew();
+        // A token that is about to expire from the first is not asked for again and again.
+        renewAt = Math.min(renewAt, calmAt);
+        if (now > renewAt) renew();
         break;
       case "error": {
         const it = frame.saga_type ? watched.get(key(frame.saga_type, frame.saga_id)) : byId(frame);
-        if (it) fail(it, Object.assign(new Error(frame.message), { code: frame.code }));
+        if (it) fail(it, failure(frame.code, frame.message));
         break;
       }
       case "bye":
@@ -243,6 +253,7 @@ export function connect({ url, token }: Options): Client {
     }
     heartbeatMs = (frame.heartbeat_s ?? 25) * 1000;
     renewAt = frame.refresh_in_s ? now + frame.refresh_in_s * 1000 : Infinity;
+    calmAt = now + CALM_MS;
     readyAt ||= now;
     failures = refusals = 0;
     suspicious = false;
@@ -371,6 +382,8 @@ export function connect({ url, token }: Options): Client {
 
   return { watch, close: () => close() };
 }
+
+const failure = (code: number | string, message?: string): OutboxdError => Object.assign(new Error(message), { code });
 
 /** A page may be forbidden to keep anything. */
 function tabStorage(): Storage | undefined {

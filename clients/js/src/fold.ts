@@ -5,6 +5,8 @@ import type { Change, Saga } from "./types.js";
 export type News = ({ type: "snapshot" } & Saga) | ({ type: "change" } & Change);
 
 const ANOMALIES = 20;
+/** What a change says of the saga as a whole, if it does. */
+const SAID = ["state", "outcome", "stuck_since", "remaining_steps", "due_compensations"] as const;
 
 /** The saga after a frame; `old` if that is no news, `gap` if something between is missing. */
 export function fold(known: Saga | undefined, news: News): Saga | "old" | "gap" {
@@ -21,19 +23,17 @@ function snapshot(frame: Saga & { type: string; epoch?: string }): Saga {
 }
 
 function first({ saga_type, saga_id, version, at }: Change): Saga {
-  const nothing = { state: null, outcome: null, steps: [], stuck_since: null, anomalies: [], partial: false };
-  return { saga_type, saga_id, version, started_at: at, at, ...nothing };
+  const nothing = { state: null, outcome: null, stuck_since: null, steps: [], anomalies: [], partial: false };
+  return { ...nothing, saga_type, saga_id, version, started_at: at, at };
 }
 
 function changed(saga: Saga, change: Change): Saga {
-  const { version, state, outcome, step, status, stuck_since, anomaly, event_id, at } = change;
-  const after = { ...saga, version };
+  const { version, step, status, anomaly, event_id, at } = change;
+  const after: Saga = { ...saga, version };
   // All have the same form, so that text compares as time does.
   if (at > saga.at) after.at = at;
   if (at < saga.started_at) after.started_at = at;
-  if (state != null) after.state = state;
-  if (outcome != null) after.outcome = outcome;
-  if (stuck_since !== undefined) after.stuck_since = stuck_since;
+  for (const name of SAID) if (change[name] !== undefined) Object.assign(after, { [name]: change[name] });
   if (step != null) {
     const told = { step, status: status ?? "pending", at };
     after.steps = saga.steps.some((one) => one.step === step)

@@ -153,18 +153,18 @@ async function read(host: Host, members: Members, signal: AbortSignal): Promise<
 
 async function ask(host: Host, [it]: Members, signal: AbortSignal): Promise<void> {
   const { id, saga_type, saga_id } = it;
+  // The first answer comes at once: it shows that this way works.
+  let wait = 0;
   while (!signal.aborted) {
     const whole = saga_id === undefined;
     let mode = "live";
     for (let after: string | null = ""; after !== null; ) {
       const version = known(it);
-      // Browsers allow few connections: with many sagas none may keep one for long.
-      const wait = host.subscriptions().length > 4 ? "1" : "25";
       const query: Record<string, string> = whole
         ? { saga_type, after, limit: "1000" }
         : version === undefined
           ? {}
-          : { epoch: host.epoch() ?? "", version: `${version}`, wait };
+          : { epoch: host.epoch() ?? "", version: `${version}`, wait: `${wait}` };
       const path = whole ? "" : `/${encodeURIComponent(saga_type)}/${encodeURIComponent(saga_id)}`;
       const response = await get(host, it, `v1/sagas${path}?${new URLSearchParams(query)}`, signal);
       if (!response) return;
@@ -177,6 +177,8 @@ async function ask(host: Host, [it]: Members, signal: AbortSignal): Promise<void
       after = whole ? found.after : null;
     }
     host.take({ type: "subscribed", id, mode });
+    // Browsers allow few connections: with many sagas none may keep one for long.
+    wait = host.subscriptions().length > 4 ? 1 : 25;
     if (whole || mode === "waiting") await new Promise((resolve) => setTimeout(resolve, whole ? LIST_MS : UNKNOWN_MS));
   }
 }
@@ -195,7 +197,7 @@ async function get(
   const { ok, status } = response;
   if (ok || status === 404) return response;
   if (signal.aborted) return;
-  const message: string = (await response.json().catch(() => ({}))).detail ?? response.statusText;
+  const message: string | undefined = (await response.json().catch(() => 0)).detail;
   if (status === 403) {
     host.take({ type: "error", id, code: "forbidden", message });
   } else {

@@ -21,6 +21,12 @@ export interface Step {
   at: string;
 }
 
+/** A step that has to be undone, and by what. */
+export interface Compensation {
+  step: string;
+  compensation: string;
+}
+
 /** Something that should not have happened; it never stops a saga. */
 export interface Anomaly {
   kind: string;
@@ -42,6 +48,10 @@ export interface Saga {
   /** When it changed last. */
   at: string;
   steps: Step[];
+  /** With a definition: its version, the steps that are still to come, and those that have to be undone. */
+  definition?: number;
+  remaining_steps?: string[];
+  due_compensations?: Compensation[];
   /** Not null: it has been in its state for longer than it may. */
   stuck_since: string | null;
   /** The last 20. */
@@ -63,7 +73,10 @@ export interface Change {
   /** Only if a participant reported on one. */
   step?: string;
   status?: StepStatus;
+  remaining_steps?: string[];
+  due_compensations?: Compensation[];
   stuck_since?: string | null;
+  /** Absent if only time has passed. */
   event_type?: string;
   event_id?: string;
   at: string;

@@ -111,11 +111,27 @@ test("a token is asked for before each connect, before it ends, and when the dae
   assert.deepEqual(tokens(), ["token 1", "token 2"]);
   await world.say({ type: "ready", id: 1, epoch: "e1", heartbeat_s: 25, refresh_in_s: 2520 });
   assert.equal(world.asked.length, 1, "its subscriptions go on");
+  await world.pass(5_500);
   await world.say({ type: "expiring", in_s: 30 });
   assert.deepEqual(tokens(), ["token 1", "token 2", "token 3"]);
   await world.cut();
   await world.pass(500);
   assert.equal(world.tokens, 4);
+});
+
+test("a token that is about to expire from the first is not asked for again and again", async () => {
+  world = new World();
+  noted(world.client);
+  const ready = { refresh_in_s: 1, heartbeat_s: 25 };
+  await world.ready(ready);
+  for (let second = 0; second < 60; second++) {
+    await world.say({ type: "expiring", in_s: 1 });
+    const last = world.socket.sent.at(-1);
+    if (last.type === "auth" && !last.seen) await world.say({ type: "ready", id: 1, epoch: "e1", ...ready });
+    last.seen = true;
+    await world.pass(1_000);
+  }
+  assert.ok(world.tokens > 5 && world.tokens < 40, `${world.tokens}`);
 });
 
 test("a token that cannot be had is tried again, and no token ends it", async () => {
@@ -131,10 +147,12 @@ test("a token that cannot be had is tried again, and no token ends it", async ()
   await world.ready();
   assert.deepEqual(world.errors.map((error) => error.message), ["offline", "still"]);
   assert.equal(world.socket.sent[0].token, "good");
+  await world.pass(5_500);
   await world.say({ type: "expiring", in_s: 30 });
   await world.pass(8_000);
   assert.equal(world.socket.sent.at(-1).token, "better");
   await world.say({ type: "expiring", in_s: 30 });
+  await world.pass(8_000);
   assert.equal(it.take().at(-1), "closed no_token");
   assert.equal(await waited(), Infinity);
 });
@@ -283,6 +301,15 @@ test("a stream that is silent makes way for polling", async () => {
   assert.deepEqual(it.take(), ["connecting", "snapshot 3 PENDING", "live", "snapshot 5 PENDING"]);
   assert.deepEqual(waits, [[null, null], ["3", "25"], ["5", "25"]]);
   assert.deepEqual(Object.values(sessionStorage.kept), ["2"]);
+  // Another connection finds out at once whether this way still works.
+  world.answer = (url, { signal }) => {
+    waits.push([url.searchParams.get("version"), url.searchParams.get("wait")]);
+    if (waits.length === 4) throw new TypeError("cut");
+    if (waits.length === 5) return new Response(null, { status: 204 });
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("aborted"))));
+  };
+  await world.pass(120_000);
+  assert.deepEqual(waits.slice(3, 6).map(([, wait]) => wait), ["0", "0", "25"]);
 });
 
 test("polling waits for a saga that is unknown, and ends for a type without a grant", async () => {

@@ -108,7 +108,8 @@ test("what a change says is what becomes of the saga", async () => {
   ]);
   assert.equal(saga.started_at, "2026-11-21T09:59:59.000000Z");
   assert.equal(saga.at, at);
-  await world.say(change(4, 3, { stuck_since: at }));
+  await world.say(change(4, 3, { stuck_since: at, remaining_steps: ["c"], event_type: undefined }));
+  assert.deepEqual(saga.remaining_steps, ["c"]);
   assert.equal(saga.stuck_since, at);
   assert.equal(saga.state, "PENDING");
   await world.say(change(5, 4, { stuck_since: null, state: "DONE", previous_state: "PENDING", outcome: "completed" }));

@@ -1,7 +1,10 @@
-//! The browser client: its package, and the built client in Node and in Chromium against the real daemon. Never anything of the
-//! daemon that a page cannot see.
+//! The browser client and the console: the package, and what it makes in Node and in Chromium of the real daemon. Never looks into
+//! a page from here: that is done by the scripts in clients/js/test/browser.
 
 mod package;
+mod pages;
+mod road;
+mod steward;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +17,10 @@ fn folder() -> PathBuf {
 }
 
 /// A program of the system or of npm, in the client's folder; the test fails with what it said if it fails.
-fn run(program: &str, arguments: &[&str]) {
+fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) {
     let done = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(folder())
         .output()
         .unwrap_or_else(|error| {
@@ -38,9 +42,9 @@ fn build() {
         let lock = fs::read(folder().join("package-lock.json")).unwrap();
         let installed = folder().join("node_modules/.installed");
         if fs::read(&installed).ok().as_ref() != Some(&lock) {
-            run("npm", &["ci", "--no-audit", "--no-fund"]);
+            run("npm", &["ci", "--no-audit", "--no-fund"], &[]);
             fs::write(&installed, &lock).unwrap();
         }
-        run("npm", &["run", "build"]);
+        run("npm", &["run", "build"], &[]);
     });
 }
