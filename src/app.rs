@@ -1,23 +1,27 @@
-//! Wires the parts of a daemon: start order, drain order. The only file that knows every part.
+//! Wires the parts of a daemon: start order, drain order. The only part that knows every other.
+
+mod orders;
+mod sources;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::orders::Orders;
+use self::sources::Sources;
 use crate::admin::{self, ControlSocket, HttpListener, View};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::health::Health;
 use crate::logic::lease::Holder;
-use crate::logic::status::SourceStatus;
 use crate::metrics::{Metrics, MetricsError};
-use crate::push::{Push, PushError};
-use crate::relay::{Relay, Shared};
+use crate::push::{self, Push, PushError};
+use crate::relay::Shared;
 use crate::systemd;
 use crate::tasks::Tasks;
 
@@ -67,6 +71,18 @@ pub enum Half {
 const GRACE: Duration = Duration::from_secs(20);
 /// And then who is asking has so long to hear the answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// More orders of operators than this wait.
+const ORDERS: usize = 16;
+
+/// A configuration with what is to run of it.
+fn halved(mut config: Config, only: Option<Half>) -> Config {
+    match only {
+        Some(Half::Relay) => config.push = None,
+        Some(Half::Push) => config.sources.clear(),
+        None => {}
+    }
+    config
+}
 
 /// Runs until SIGTERM or SIGINT, and drains; a second signal leaves at once.
 pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
@@ -93,17 +109,15 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let health = Health::default();
     let clients = Clients::new(config.kafka.clone(), &config.relay.instance);
     let topics = Topics::new(&clients)?;
-    let push = match only {
-        Some(Half::Relay) => None,
-        None | Some(Half::Push) => start_push(&config, &clients, &topics, &tasks, &health)?,
-    };
-    let sources = match only {
-        Some(Half::Push) => Vec::new(),
-        None | Some(Half::Relay) => start_relay(&config, &clients, &topics, &tasks, &health)?,
-    };
+    let config = halved(config, only);
+    let push = start_push(&config, &clients, &topics, &tasks, &health)?;
+    let (push, clients_half) = push.unzip();
+    let shared = shared(&config, clients, topics, health.clone())?;
+    let sources = Sources::new(shared, tasks.clone(), metrics.clone());
+    sources.start(&config.sources, &config.sources);
     let view = View::new(
         &config.relay.instance,
-        sources,
+        sources.seen(),
         push,
         tasks.stopping(),
         metrics.clone(),
@@ -111,20 +125,32 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     );
     // The operators' side outlives the work, so that a drain can be watched.
     let operators = Tasks::default();
+    let (order, ordered) = mpsc::channel(ORDERS);
     operators.spawn("http", http.serve(view.clone(), operators.stopping()));
     match control {
         Ok(control) => {
-            operators.spawn("control", control.serve(view.clone(), operators.stopping()))
+            let serve = control.serve(view.clone(), order, operators.stopping());
+            operators.spawn("control", serve);
         }
         Err(error) => {
             warn!(%error, "no control socket: `outboxd status` and `outboxd ctl` will not work")
         }
     }
-    operators.spawn("hangup", note_hangup(hangup, operators.stopping()));
-    operators.spawn("upkeep", upkeep(metrics, operators.stopping()));
+    operators.spawn("upkeep", upkeep(metrics.clone(), operators.stopping()));
     operators.spawn("systemd", tell_systemd(view, operators.stopping()));
     info!(%address, sources = config.sources.len(), "started");
-    let drain = config.push.map(|push| push.drain).unwrap_or_default();
+    let orders = Orders {
+        file: config.file.clone(),
+        lease: config.relay.lease,
+        config: Mutex::new(config),
+        only,
+        sources,
+        push: clients_half.clone(),
+        metrics,
+        draining: tasks.stopping(),
+    };
+    let orders = orders.serve(ordered, hangup, operators.stopping());
+    operators.spawn("orders", orders);
     let (failed, operators_failed) = (tasks.failed(), operators.failed());
     tokio::select! {
         _ = terminate.recv() => {}
@@ -133,6 +159,7 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
         () = operators_failed.cancelled() => {}
     }
     info!("draining");
+    let drain = clients_half.map(|half| half.drain()).unwrap_or_default();
     systemd::stopping();
     tokio::select! {
         left = tasks.stop(GRACE + drain) => if !left.is_empty() {
@@ -150,66 +177,46 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Starts the client-facing half, if it is configured; gives what operators need of it.
+/// Starts the client-facing half, if it is configured; gives what operators need of it, and how it is reloaded.
 fn start_push(
     config: &Config,
     clients: &Clients,
     topics: &Topics,
     tasks: &Tasks,
     health: &Health,
-) -> Result<Option<admin::Clients>, AppError> {
+) -> Result<Option<(admin::Clients, push::Control)>, AppError> {
     let Some(push) = config.push.clone() else {
         return Ok(None);
     };
     let (clients, topics) = (clients.clone(), topics.clone());
     let (push, status) = Push::bind(push, clients, topics, health.clone(), tasks.stopping())?;
-    let kick = Arc::new(push.kicks());
+    let (kick, control) = (Arc::new(push.kicks()), push.control());
     tasks.spawn("push", push.run());
-    Ok(Some(admin::Clients { status, kick }))
+    Ok(Some((admin::Clients { status, kick }, control)))
 }
 
-/// Starts the relay half; gives each source's status.
-fn start_relay(
+/// What all sources share.
+fn shared(
     config: &Config,
-    clients: &Clients,
-    topics: &Topics,
-    tasks: &Tasks,
-    health: &Health,
-) -> Result<Vec<watch::Receiver<SourceStatus>>, AppError> {
+    clients: Clients,
+    topics: Topics,
+    health: Health,
+) -> Result<Shared, AppError> {
     let process = host::this_process().map_err(|source| AppError::Host {
         what: "reading /proc".to_owned(),
         source,
     })?;
-    let shared = Shared {
-        topics: topics.clone(),
-        clients: clients.clone(),
+    Ok(Shared {
+        topics,
+        clients,
         me: Holder {
             instance: config.relay.instance.clone(),
             process,
         },
         lease: config.relay.lease,
         leads: Arc::default(),
-        health: health.clone(),
-    };
-    let start = |source: &config::Source| {
-        let (relay, status) = Relay::new(shared.clone(), source.clone());
-        tasks.spawn(
-            format!("source {}", source.name),
-            relay.run(tasks.stopping()),
-        );
-        status
-    };
-    Ok(config.sources.iter().map(start).collect())
-}
-
-/// A hang-up must not end the daemon, though there is nothing yet that it could do instead.
-async fn note_hangup(mut hangup: Signal, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => warn!("SIGHUP: this version cannot reload; restart to apply a changed configuration"),
-            () = stop.cancelled() => return,
-        }
-    }
+        health,
+    })
 }
 
 async fn upkeep(metrics: Metrics, stop: CancellationToken) {

@@ -3,6 +3,7 @@
 //! Never decides what is worth a line.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -15,13 +16,19 @@ const LEVEL: &str = "info";
 /// librdkafka says much at info that the relay says better; `OUTBOXD_LOG=info,librdkafka=debug` brings it back.
 const QUIET: &str = "librdkafka=warn";
 
-/// `OUTBOXD_LOG` is not a filter.
+/// What should be a filter is none.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "OUTBOXD_LOG is not a log filter; write a level (error, warn, info, debug, trace) or \
+    "this is not a log filter; write a level (error, warn, info, debug, trace) or \
      target=level pairs, such as info,outboxd::kafka=debug"
 )]
 pub struct LogError;
+
+/// How the filter of the running log is changed.
+type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+/// Set once the process logs.
+static CHANGE: OnceLock<Change> = OnceLock::new();
 
 /// Begins to log, once in a process. `filter` is what `OUTBOXD_LOG` holds.
 ///
@@ -31,9 +38,29 @@ pub fn start(filter: Option<&str>) -> Result<(), LogError> {
     let filter = parse(filter)?;
     // A second start changes nothing; only tests have one.
     if std::io::stderr().is_terminal() {
-        let _ = tracing::subscriber::set_global_default(text(filter, std::io::stderr, true));
+        let (subscriber, change) = text(filter, std::io::stderr, true);
+        begin(subscriber, change);
     } else {
-        let _ = tracing::subscriber::set_global_default(json(filter, std::io::stderr));
+        let (subscriber, change) = json(filter, std::io::stderr);
+        begin(subscriber, change);
+    }
+    Ok(())
+}
+
+fn begin(subscriber: impl Subscriber + Send + Sync, change: Change) {
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = CHANGE.set(change);
+    }
+}
+
+/// Logs what another filter says, from now on.
+///
+/// # Errors
+/// When the filter is none; the old one goes on.
+pub fn change(filter: &str) -> Result<(), LogError> {
+    let filter = parse(Some(filter))?;
+    if let Some(change) = CHANGE.get() {
+        change(filter);
     }
     Ok(())
 }
@@ -61,29 +88,36 @@ fn parse(filter: Option<&str>) -> Result<EnvFilter, LogError> {
         .map_err(|_| LogError)
 }
 
-fn text<W>(filter: EnvFilter, writer: W, ansi: bool) -> impl Subscriber + Send + Sync
+fn text<W>(filter: EnvFilter, writer: W, ansi: bool) -> (impl Subscriber + Send + Sync, Change)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(ansi)
         .with_writer(writer)
-        .finish()
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    // It fails when nobody logs any more.
+    let change = move |filter: EnvFilter| drop(handle.reload(filter));
+    (builder.finish(), Box::new(change))
 }
 
-fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn json<W>(filter: EnvFilter, writer: W) -> (impl Subscriber + Send + Sync, Change)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
+    let builder = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
         .with_env_filter(filter)
         .with_writer(writer)
-        .finish()
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    let change = move |filter: EnvFilter| drop(handle.reload(filter));
+    (builder.finish(), Box::new(change))
 }
 
 #[cfg(test)]
@@ -110,7 +144,7 @@ mod tests {
         fn logged(filter: Option<&str>) -> Vec<serde_json::Value> {
             let lines = Self::default();
             let writer = lines.clone();
-            let subscriber = json(parse(filter).unwrap(), move || writer.clone());
+            let (subscriber, _) = json(parse(filter).unwrap(), move || writer.clone());
             tracing::subscriber::with_default(subscriber, || {
                 tracing::info!(source = "orders", "leads");
                 tracing::debug!("detail");
@@ -150,6 +184,26 @@ mod tests {
         assert_eq!(messages(Some("off")), [""; 0]);
         assert_eq!(messages(Some(" ")), ["leads", "trouble"]);
         assert_eq!(messages(Some("elsewhere=debug")), ["leads", "trouble"]);
+    }
+
+    #[test]
+    fn the_filter_of_a_running_log_is_changed() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let (subscriber, change) = json(parse(None).unwrap(), move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!("before");
+            change(parse(Some("debug")).unwrap());
+            tracing::debug!("between");
+            change(parse(Some("warn")).unwrap());
+            tracing::info!("after");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("between"), "{text}");
+        assert!(
+            !text.contains("before") && !text.contains("after"),
+            "{text}"
+        );
     }
 
     #[test]

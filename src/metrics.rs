@@ -5,6 +5,9 @@
     reason = "this is the one place that names metrics"
 )]
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 pub use metrics::{Counter, Gauge, Histogram};
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -29,6 +32,8 @@ use table::{Kind, METRICS};
 #[derive(Clone)]
 pub struct Metrics {
     handle: PrometheusHandle,
+    /// Sources that are gone.
+    hidden: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -59,20 +64,66 @@ impl Metrics {
         gauge!("outboxd_build_info", "version" => env!("CARGO_PKG_VERSION"), "revision" => revision).set(1.0);
         gauge!("outboxd_config_last_reload_successful").set(1.0);
         gauge!("outboxd_config_last_reload_success_timestamp_seconds").set(loaded_at_seconds);
-        Ok(Self { handle })
+        let hidden = Arc::default();
+        Ok(Self { handle, hidden })
     }
 
     /// All of it in Prometheus' text format. Takes a while: not for an async thread.
     pub fn render(&self) -> String {
-        let mut text = self.handle.render();
+        let rendered = self.handle.render();
+        let hidden = self.hidden();
+        let mut text = without(rendered, &hidden);
         text.push_str(&process::render());
         text
+    }
+
+    /// The configuration has been read again, at this time; or in vain.
+    pub fn reloaded(&self, at_seconds: Option<f64>) {
+        gauge!("outboxd_config_last_reload_successful")
+            .set(f64::from(u8::from(at_seconds.is_some())));
+        if let Some(at) = at_seconds {
+            gauge!("outboxd_config_last_reload_success_timestamp_seconds").set(at);
+        }
+    }
+
+    /// Tells nothing of a source that is gone: whatever its last numbers were, they are nobody's.
+    pub fn hide_source(&self, source: &str) {
+        self.hidden().insert(source.to_owned());
+    }
+
+    /// It is back.
+    pub fn show_source(&self, source: &str) {
+        self.hidden().remove(source);
+    }
+
+    fn hidden(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Folds what histograms have collected into their buckets; without it they grow until the next scrape.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
+}
+
+/// A scrape without the lines that are about one of these sources.
+fn without(scrape: String, sources: &BTreeSet<String>) -> String {
+    if sources.is_empty() {
+        return scrape;
+    }
+    let labels: Vec<String> = sources
+        .iter()
+        .flat_map(|source| {
+            [
+                format!("source=\"{source}\""),
+                format!("target=\"kafka/{source}\""),
+            ]
+        })
+        .collect();
+    let kept = scrape
+        .split_inclusive('\n')
+        .filter(|line| line.starts_with('#') || !labels.iter().any(|label| line.contains(label)));
+    kept.collect()
 }
 
 /// Why a producer was replaced.

@@ -1,4 +1,4 @@
-//! What systemd is told: ready, how it goes, stopping, and alive. Says nothing when nobody listens.
+//! What systemd is told: ready, reloading, how it goes, stopping, and alive. Says nothing when nobody listens.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -13,6 +13,19 @@ pub fn ready(status: &str) {
         NotifyState::Ready,
         NotifyState::Status(one_line(status).as_str()),
     ]);
+}
+
+/// The configuration is being read again; [`reloaded`] ends it. The time tells systemd which of the two came first.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "systemd cannot be told"),
+    }
+}
+
+/// It has been read, or refused: the daemon works in any case.
+pub fn reloaded() {
+    notify(&[NotifyState::Ready]);
 }
 
 /// How it goes, in one line for `systemctl status`.

@@ -31,12 +31,40 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let name = name.into();
+        self.spawn_until(self.stop.clone(), name.into(), future);
+    }
+
+    /// Runs a task that may be asked to end before the others are.
+    pub fn spawn_alone<F>(
+        &self,
+        name: impl Into<String>,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) -> Alone
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let alone = Alone {
+            stop: self.stop.child_token(),
+            ended: CancellationToken::new(),
+        };
+        let ended = alone.ended.clone().drop_guard();
+        let future = task(alone.stop.clone());
+        self.spawn_until(alone.stop.clone(), name.into(), async move {
+            let _ended = ended;
+            future.await;
+        });
+        alone
+    }
+
+    fn spawn_until<F>(&self, stop: CancellationToken, name: String, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let tasks = self.clone();
         tasks.names().push(name.clone());
         self.tracker.spawn(async move {
             match attached(future).await {
-                Ok(()) if tasks.stop.is_cancelled() => {}
+                Ok(()) if stop.is_cancelled() => {}
                 Ok(()) => {
                     error!(task = %name, "a task ended without being asked to");
                     tasks.failed.cancel();
@@ -72,6 +100,25 @@ impl Tasks {
 
     fn names(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task that lasts until it is asked to end, or all are.
+#[derive(Debug)]
+pub struct Alone {
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Alone {
+    /// Asks it to end.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }
 

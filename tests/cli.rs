@@ -256,7 +256,7 @@ fn a_log_filter_that_is_none_is_a_configuration_error() {
         .env("OUTBOXD_LOG", "loud"));
     assert_eq!(ran.code, 78);
     assert!(
-        ran.err.contains("OUTBOXD_LOG is not a log filter"),
+        ran.err.contains("OUTBOXD_LOG: this is not a log filter"),
         "{}",
         ran.err
     );

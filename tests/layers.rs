@@ -64,7 +64,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
         "app",
         &[
             "relay", "push", "admin", "outbox", "kafka", "auth", "logic", "config", "metrics",
-            "tasks", "host", "systemd",
+            "tasks", "host", "systemd", "logging",
         ],
     ),
 ];

@@ -1,22 +1,19 @@
 //! The control socket: one JSON request a line, one JSON answer a line. Who may open the file may ask.
-//!
-//! Never removes a file that is no socket, nor the socket of a daemon that answers.
+
+mod ask;
+mod serve;
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use tokio::sync::oneshot;
 
-use super::View;
+pub use ask::{ask, status};
+pub use serve::ControlSocket;
+
 use crate::logic::push::kick::Kick;
 use crate::logic::status::SourceStatus;
 
@@ -24,12 +21,10 @@ use crate::logic::status::SourceStatus;
 const REQUEST_BYTES: usize = 64 << 10;
 /// An answer neither: it grows with the number of sources, and the daemon is trusted.
 const ANSWER_BYTES: usize = 16 << 20;
-/// More clients than this wait.
-const CLIENTS: usize = 16;
-/// A client that asks nothing, or does not take its answer, for so long is left.
+/// A client that asks nothing, or does not take its answer, for so long is left; and a daemon that says nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Owner and group may ask, others not even look.
-const MODE: u32 = 0o660;
+/// But what has to wait for databases, Kafka or another task may take so long.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +34,58 @@ pub enum Request {
     Status,
     /// To end connections of clients; answered with [`Kicked`].
     Kick(Kick),
+    /// To read its configuration again; answered with [`Done`], as everything below.
+    Reload {
+        /// The file that is meant, so that no other daemon's is read.
+        file: PathBuf,
+        /// Whether to answer only when it is done.
+        wait: bool,
+    },
+    /// To publish nothing of a source, and keep its lease.
+    Pause {
+        /// Its name.
+        source: String,
+    },
+    /// To publish a source again.
+    Resume {
+        /// Its name.
+        source: String,
+    },
+    /// To leave a source to another daemon.
+    Release {
+        /// Its name.
+        source: String,
+    },
+    /// To log what a filter says.
+    Log {
+        /// As in `OUTBOXD_LOG`.
+        filter: String,
+    },
+}
+
+impl Request {
+    /// Its word, for the log.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Kick(_) => "kick",
+            Self::Reload { .. } => "reload",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Release { .. } => "release",
+            Self::Log { .. } => "log",
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Status | Self::Kick(_) | Self::Log { .. } => PATIENCE,
+            Self::Reload { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Release { .. } => LONG_PATIENCE,
+        }
+    }
 }
 
 /// What a daemon says of itself.
@@ -61,10 +108,51 @@ pub struct Kicked {
     pub connections: usize,
 }
 
+/// What became of any other request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// For people.
+    pub done: String,
+}
+
 /// The answer to what cannot be done.
-#[derive(Debug, Serialize, Deserialize)]
-struct Refusal {
-    error: String,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, and what to do.
+    pub error: String,
+    /// Who can mend it.
+    #[serde(default)]
+    pub fault: Fault,
+}
+
+/// Who can mend what was refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Whoever asked: there is no such thing.
+    Usage,
+    /// Whoever writes the configuration.
+    Configuration,
+    /// Something is away, or goes another way.
+    #[default]
+    Other,
+}
+
+impl Refusal {
+    /// Refused for this reason.
+    pub fn new(fault: Fault, error: impl ToString) -> Self {
+        let error = error.to_string();
+        Self { error, fault }
+    }
+}
+
+/// A request that only the whole daemon can carry out.
+#[derive(Debug)]
+pub struct Order {
+    /// Everything but [`Request::Status`] and [`Request::Kick`].
+    pub request: Request,
+    /// What became of it. Whoever asked may be gone.
+    pub answer: oneshot::Sender<Result<Done, Refusal>>,
 }
 
 /// Why the socket cannot be had, or a daemon did not answer.
@@ -103,14 +191,16 @@ pub enum ControlError {
         path: PathBuf,
     },
     /// A daemon is there and said nothing in time.
-    #[error("the daemon at {path} did not answer within {} s; see its log", PATIENCE.as_secs())]
+    #[error("the daemon at {path} did not answer within {} s; see its log", patience.as_secs())]
     Silent {
         /// The socket.
         path: PathBuf,
+        /// How long it had.
+        patience: Duration,
     },
     /// The daemon does not know the request, or cannot do it.
-    #[error("the daemon refused: {0}")]
-    Refused(String),
+    #[error("the daemon refused: {}", .0.error)]
+    Refused(Refusal),
     /// Anything else.
     #[error("{path}: {source}")]
     Io {
@@ -119,158 +209,6 @@ pub enum ControlError {
         /// What the system said.
         source: io::Error,
     },
-}
-
-/// A bound socket; its file goes with it.
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: UnixListener,
-    file: SocketFile,
-}
-
-/// The file of a socket that is ours, until somebody else puts another in its place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| (now.dev(), now.ino()) == self.device_and_inode);
-        if ours {
-            // Nobody is left to tell; the next daemon removes what stays.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl ControlSocket {
-    /// Binds the socket, in place of one that a dead daemon left behind.
-    pub async fn bind(path: &Path) -> Result<Self, ControlError> {
-        let failed = |source| ControlError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        if !directory.is_dir() {
-            let path = directory.to_owned();
-            return Err(ControlError::Directory { path });
-        }
-        make_room(path).await?;
-        // Under another name until the mode is right: nobody connects before.
-        let mut draft = path.as_os_str().to_owned();
-        draft.push("~");
-        let draft = PathBuf::from(draft);
-        make_room(&draft).await?;
-        let listener = UnixListener::bind(&draft).map_err(failed)?;
-        let mode = std::fs::Permissions::from_mode(MODE);
-        let bound = std::fs::set_permissions(&draft, mode)
-            .and_then(|()| std::fs::rename(&draft, path))
-            .and_then(|()| std::fs::symlink_metadata(path))
-            .map_err(failed)?;
-        let file = SocketFile {
-            path: path.to_owned(),
-            device_and_inode: (bound.dev(), bound.ino()),
-        };
-        Ok(Self { listener, file })
-    }
-
-    /// Answers until `stop`. A client that is slow holds up nobody.
-    pub async fn serve(self, view: View, stop: CancellationToken) {
-        let Self { listener, file } = self;
-        let mut clients = FuturesUnordered::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept(), if clients.len() < CLIENTS => accepted,
-                Some(()) = clients.next() => continue,
-                () = stop.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, _)) => clients.push(converse(stream, &view)),
-                Err(error) => {
-                    // Out of descriptors, most likely: a moment later some may be free.
-                    debug!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        drop(file);
-    }
-}
-
-/// Sees to it that nothing is at `path`, unless it belongs to somebody.
-async fn make_room(path: &Path) -> Result<(), ControlError> {
-    let found = match std::fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unreachable(path, error)),
-    };
-    let path = path.to_owned();
-    if !found.file_type().is_socket() {
-        return Err(ControlError::InTheWay { path });
-    }
-    match UnixStream::connect(&path).await {
-        Ok(_) => Err(ControlError::Taken { path }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(&path).map_err(|source| ControlError::Io { path, source })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(unreachable(&path, error)),
-    }
-}
-
-/// Answers one client until it leaves or is too slow.
-async fn converse(stream: UnixStream, view: &View) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let turn = tokio::time::timeout(PATIENCE, turn(&mut stream, view)).await;
-        match turn {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return,
-            Ok(Err(error)) => return debug!(%error, "a control client left"),
-            Err(_) => return debug!("a control client was too slow"),
-        }
-    }
-}
-
-/// One question and its answer; `false` when there is to be no other.
-async fn turn(stream: &mut BufReader<UnixStream>, view: &View) -> io::Result<bool> {
-    let (answer, more) = match line(stream, REQUEST_BYTES).await? {
-        Line::Whole(request) => (answer(&request, view), true),
-        Line::End => return Ok(false),
-        Line::TooLong => (refusal("a request has at most 64 KiB"), false),
-    };
-    stream.write_all(answer.as_bytes()).await?;
-    stream.write_all(b"\n").await?;
-    Ok(more)
-}
-
-fn answer(request: &[u8], view: &View) -> String {
-    match serde_json::from_slice(request) {
-        Ok(Request::Status) => written(&view.report()),
-        Ok(Request::Kick(kick)) => match &view.clients {
-            Some(clients) => written(&Kicked {
-                connections: (clients.kick)(&kick),
-            }),
-            None => {
-                refusal("it serves no clients: [push] is missing, or it runs with --only relay")
-            }
-        },
-        Err(error) => refusal(error),
-    }
-}
-
-fn written(answer: &impl Serialize) -> String {
-    serde_json::to_string(answer).unwrap_or_else(refusal)
-}
-
-fn refusal(error: impl ToString) -> String {
-    serde_json::json!({"error": error.to_string()}).to_string()
 }
 
 enum Line {
@@ -295,44 +233,6 @@ async fn line(stream: &mut (impl AsyncBufRead + Unpin), bytes: usize) -> io::Res
     })
 }
 
-/// Asks the daemon at `path` how it is doing.
-pub async fn status(path: &Path) -> Result<Report, ControlError> {
-    ask(path, &Request::Status).await
-}
-
-/// Asks the daemon at `path` anything.
-pub async fn ask<A: DeserializeOwned>(path: &Path, request: &Request) -> Result<A, ControlError> {
-    let asked = tokio::time::timeout(PATIENCE, exchange(path, request)).await;
-    let answer = match asked {
-        Ok(answer) => answer.map_err(|error| unreachable(path, error))?,
-        Err(_) => {
-            return Err(ControlError::Silent {
-                path: path.to_owned(),
-            });
-        }
-    };
-    if let Ok(Refusal { error }) = serde_json::from_slice(&answer) {
-        return Err(ControlError::Refused(error));
-    }
-    let unlike = |error: serde_json::Error| ControlError::Io {
-        path: path.to_owned(),
-        source: io::Error::new(io::ErrorKind::InvalidData, error),
-    };
-    serde_json::from_slice(&answer).map_err(unlike)
-}
-
-async fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
-    let mut stream = BufReader::new(UnixStream::connect(path).await?);
-    let mut asked = serde_json::to_vec(request)?;
-    asked.push(b'\n');
-    stream.write_all(&asked).await?;
-    match line(&mut stream, ANSWER_BYTES).await? {
-        Line::Whole(answer) => Ok(answer),
-        Line::End => Err(io::ErrorKind::UnexpectedEof.into()),
-        Line::TooLong => Err(io::ErrorKind::FileTooLarge.into()),
-    }
-}
-
 fn unreachable(path: &Path, source: io::Error) -> ControlError {
     let path = path.to_owned();
     // The other kinds say nothing that a user could act upon, so their text is kept.
@@ -348,6 +248,8 @@ fn unreachable(path: &Path, source: io::Error) -> ControlError {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::BufReader;
+
     use super::*;
 
     async fn read(text: &[u8], bytes: usize) -> Line {

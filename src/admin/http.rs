@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::View;
+use super::{BEAT, BUDGET, View};
 use crate::tasks::{attached, attached_blocking};
 
 /// More connections than this wait.
@@ -50,6 +50,7 @@ impl HttpListener {
 
     /// Answers until `stop`.
     pub async fn serve(self, view: View, stop: CancellationToken) {
+        let beat = view.health.watch("admin listener", BUDGET, Instant::now());
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(alive))
@@ -58,8 +59,10 @@ impl HttpListener {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = Vec::new();
         loop {
+            beat.tick(Instant::now());
             let accepted = tokio::select! {
                 accepted = accept(&self.listener, &slots) => accepted,
+                () = tokio::time::sleep(BEAT) => continue,
                 () = stop.cancelled() => return,
             };
             let (stream, slot) = match accepted {

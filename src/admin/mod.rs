@@ -5,12 +5,14 @@ mod http;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use control::{ControlError, ControlSocket, Kicked, Report, Request, ask, status};
+pub use control::{
+    ControlError, ControlSocket, Done, Fault, Kicked, Order, Refusal, Report, Request, ask, status,
+};
 pub use http::HttpListener;
 
 use crate::logic::health::{Health, Stuck};
@@ -18,6 +20,14 @@ use crate::logic::push::kick::Kick;
 use crate::logic::readiness::Readiness;
 use crate::logic::status::{Phase, PushStatus, SourceStatus};
 use crate::metrics::Metrics;
+
+/// A listener that does not turn for so long hangs.
+const BUDGET: Duration = Duration::from_secs(60);
+/// One that nobody comes to still shows that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// The sources of a daemon, each as it is at the moment; a reload replaces the list.
+pub type Sources = watch::Receiver<Vec<watch::Receiver<SourceStatus>>>;
 
 /// The client-facing half, as operators see and command it.
 #[derive(Clone)]
@@ -38,7 +48,7 @@ impl fmt::Debug for Clients {
 #[derive(Debug, Clone)]
 pub struct View {
     instance: String,
-    sources: Vec<watch::Receiver<SourceStatus>>,
+    sources: Sources,
     clients: Option<Clients>,
     draining: CancellationToken,
     metrics: Metrics,
@@ -50,7 +60,7 @@ impl View {
     /// Of a daemon with these sources, and clients if it serves any; `draining` is cancelled when it begins to end.
     pub fn new(
         instance: &str,
-        sources: Vec<watch::Receiver<SourceStatus>>,
+        sources: Sources,
         clients: Option<Clients>,
         draining: CancellationToken,
         metrics: Metrics,
@@ -68,7 +78,8 @@ impl View {
     }
 
     fn sources(&self) -> Vec<SourceStatus> {
-        self.sources
+        let sources = self.sources.borrow();
+        sources
             .iter()
             .map(|source| source.borrow().clone())
             .collect()
@@ -120,6 +131,11 @@ impl View {
             .filter(|source| source.phase == Phase::Standby)
             .count();
         let away = sources.len() - leads - standby;
+        let paused = sources.iter().filter(|source| source.paused).count();
+        let paused = match paused {
+            0 => String::new(),
+            paused => format!(", {paused} paused"),
+        };
         let backlog: u64 = sources.iter().map(|source| source.backlog_events).sum();
         let draining = if self.draining.is_cancelled() {
             "draining: "
@@ -132,7 +148,7 @@ impl View {
             Some(false) => "; does not serve clients yet",
         };
         format!(
-            "{draining}leads {leads}, stands by for {standby}, {away} away; backlog {backlog} events{clients}"
+            "{draining}leads {leads}, stands by for {standby}, {away} away{paused}; backlog {backlog} events{clients}"
         )
     }
 }

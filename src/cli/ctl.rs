@@ -6,13 +6,13 @@ use std::path::Path;
 use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::{Failure, load};
-use crate::admin::{self, Kicked, Request};
+use super::{Failure, ask};
+use crate::admin::{Done, Kicked, Request};
 use crate::logic::push::kick::Kick;
 
 /// Arguments of `ctl`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  outboxd ctl kick --user c-7")]
+#[command(after_help = "Example:\n  outboxd ctl reload --wait")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -20,8 +20,51 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Have the daemon read its configuration again: all of it is applied, or nothing.
+    Reload(ReloadArgs),
+    /// Publish nothing of a source, and keep its lease, until it is resumed or the daemon restarts.
+    #[command(
+        after_help = "Only the daemon that is asked pauses: outboxd status shows who leads.\n\n\
+                      Example:\n  outboxd ctl pause orders"
+    )]
+    Pause(SourceArgs),
+    /// Publish a paused source again.
+    #[command(after_help = "Example:\n  outboxd ctl resume orders")]
+    Resume(SourceArgs),
+    /// Hand a source's lease to another daemon, and do not take it back at once.
+    #[command(after_help = "Example:\n  outboxd ctl release orders")]
+    Release(SourceArgs),
+    /// Log more or less, until the daemon restarts.
+    Log(LogArgs),
     /// Disconnect the clients of a user or a token from this daemon.
     Kick(KickArgs),
+}
+
+/// Arguments of `ctl reload`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What is wrong with the file is printed with line and column, and the daemon goes on with the old one.\n\n\
+                  Example:\n  outboxd ctl reload --wait"
+)]
+struct ReloadArgs {
+    /// Wait until it is done, and fail as it did: 78 for a wrong configuration.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Arguments of what is about one source.
+#[derive(Debug, clap::Args)]
+struct SourceArgs {
+    /// Its name in the configuration.
+    source: String,
+}
+
+/// Arguments of `ctl log`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  outboxd ctl log info,outboxd::kafka=debug")]
+struct LogArgs {
+    /// A level (error, warn, info, debug, trace), or target=level pairs, as in OUTBOXD_LOG.
+    filter: String,
 }
 
 /// Arguments of `ctl kick`.
@@ -48,9 +91,16 @@ struct Whom {
 }
 
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
-    let socket = load(file)?.admin.socket;
     let mut out = std::io::stdout().lock();
-    match args.command {
+    let request = match args.command {
+        Command::Reload(ReloadArgs { wait }) => {
+            let file = std::path::absolute(file)?;
+            Request::Reload { file, wait }
+        }
+        Command::Pause(SourceArgs { source }) => Request::Pause { source },
+        Command::Resume(SourceArgs { source }) => Request::Resume { source },
+        Command::Release(SourceArgs { source }) => Request::Release { source },
+        Command::Log(LogArgs { filter }) => Request::Log { filter },
         Command::Kick(KickArgs { whom }) => {
             let (kick, whose) = match (whom.user, whom.token_id) {
                 (Some(user), _) => (Kick::User(user), "of this user"),
@@ -59,13 +109,14 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
                     "with this token",
                 ),
             };
-            let Kicked { connections } = admin::ask(&socket, &Request::Kick(kick)).await?;
+            let Kicked { connections } = ask(file, &Request::Kick(kick)).await?;
             let noun = match connections {
                 1 => "connection",
                 _ => "connections",
             };
-            writeln!(out, "closed {connections} {noun} {whose}")?;
+            return Ok(writeln!(out, "closed {connections} {noun} {whose}")?);
         }
-    }
-    Ok(())
+    };
+    let Done { done } = ask(file, &request).await?;
+    Ok(writeln!(out, "{done}")?)
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use serde::de::DeserializeOwned;
 
-use crate::admin::ControlError;
+use crate::admin::{self, ControlError, Fault, Request};
 use crate::config::{Config, ConfigErrors};
 use crate::kafka::KafkaError;
 use crate::logging::LogError;
@@ -90,7 +91,7 @@ impl From<ConfigErrors> for Failure {
 
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
-        Self::new(Exit::Config, error)
+        Self::new(Exit::Config, format_args!("OUTBOXD_LOG: {error}"))
     }
 }
 
@@ -195,16 +196,33 @@ fn load(file: &Path) -> Result<Config, Failure> {
     Ok(Config::load(file)?)
 }
 
+/// Asks the daemon of a file, also where the file is broken by now. If none answers, what is wrong with the file comes first.
+async fn ask<A: DeserializeOwned>(file: &Path, request: &Request) -> Result<A, Failure> {
+    let answer = admin::ask(&Config::socket(file)?, request).await;
+    if matches!(answer, Err(ControlError::Nobody { .. })) {
+        load(file)?;
+    }
+    Ok(answer?)
+}
+
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
-        let exit = match error {
+        let exit = match &error {
             ControlError::Denied { .. } => Exit::Privilege,
+            ControlError::Refused(refusal) => match refusal.fault {
+                Fault::Usage => Exit::Usage,
+                Fault::Configuration => {
+                    let message = refusal.error.clone();
+                    let exit = Exit::Config;
+                    return Self { exit, message };
+                }
+                Fault::Other => Exit::Unreachable,
+            },
             ControlError::Directory { .. }
             | ControlError::InTheWay { .. }
             | ControlError::Taken { .. }
             | ControlError::Nobody { .. }
             | ControlError::Silent { .. }
-            | ControlError::Refused(_)
             | ControlError::Io { .. } => Exit::Unreachable,
         };
         Self::new(exit, error)

@@ -4,9 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Failure, load, table};
-use crate::admin::{self, Report};
+use unicode_width::UnicodeWidthStr;
+
+use super::{Failure, ask, table};
+use crate::admin::{Report, Request};
 use crate::logic::status::{Phase, SourceStatus};
+
+/// The columns without the last error.
+const COLUMNS: usize = 8;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -18,8 +23,7 @@ pub struct Args {
 }
 
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
-    let config = load(file)?;
-    let report = admin::status(&config.admin.socket).await?;
+    let report: Report = ask(file, &Request::Status).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
@@ -50,22 +54,42 @@ fn render(report: &Report, now_seconds: f64, width: Option<usize>) -> String {
         "PHASE",
         "LEADER",
         "LAG",
-        "BACKLOG",
-        "EVENTS/S",
+        "OLDEST",
+        "RATE",
         "DEAD",
         "CIRCUIT",
         "LAST ERROR",
     ];
-    let rows = report.sources.iter().map(|source| row(source, now_seconds));
-    text.push_str(&table::render_within(&head, rows, width));
+    let rows: Vec<_> = report
+        .sources
+        .iter()
+        .map(|source| row(source, now_seconds))
+        .collect();
+    let wide = table::render(&head, rows.iter().cloned());
+    let fits = width.is_none_or(|width| wide.lines().all(|line| line.width() <= width));
+    if fits {
+        return text + &wide;
+    }
+    // Errors are what matters then: in full, below the rest.
+    let (head, errors) = (&head[..COLUMNS], rows.iter());
+    let short = rows
+        .iter()
+        .map(|row| row.iter().take(COLUMNS).cloned().collect());
+    text.push_str(&table::render(head, short));
+    for row in errors {
+        if let (Some(source), Some(error)) = (row.first(), row.get(COLUMNS).filter(|it| *it != "-"))
+        {
+            text.push_str(&format!("\n{source}: {}\n", table::printable(error)));
+        }
+    }
     text
 }
 
 fn row(source: &SourceStatus, now_seconds: f64) -> Vec<String> {
     let word = |value: serde_json::Value| value.as_str().unwrap_or_default().replace('_', " ");
-    let lag = source
+    let oldest = source
         .oldest_unpublished_at
-        .map_or(0.0, |at| (now_seconds - at).max(0.0));
+        .map(|at| table::age((now_seconds - at).max(0.0)));
     let error = source
         .last_error
         .as_ref()
@@ -73,13 +97,20 @@ fn row(source: &SourceStatus, now_seconds: f64) -> Vec<String> {
     // Only a leader counts. From anybody else a zero means unknown; what one counted last is still worth a look.
     let leads = source.phase == Phase::Leading;
     let counted = |known: bool, text: String| if leads || known { text } else { "-".to_owned() };
+    let phase = word(serde_json::json!(source.phase));
     vec![
         source.source.clone(),
-        word(serde_json::json!(source.phase)),
+        if source.paused && leads {
+            "paused".to_owned()
+        } else if source.paused {
+            format!("{phase}, paused")
+        } else {
+            phase
+        },
         source.leader.clone().unwrap_or_else(|| "-".to_owned()),
-        counted(source.oldest_unpublished_at.is_some(), table::age(lag)),
         counted(source.backlog_events > 0, source.backlog_events.to_string()),
-        counted(false, format!("{:.1}", source.events_per_second)),
+        oldest.unwrap_or_else(|| "-".to_owned()),
+        counted(false, format!("{:.1}/s", source.events_per_second)),
         counted(source.dead_letters > 0, source.dead_letters.to_string()),
         word(serde_json::json!(source.circuit)),
         error.unwrap_or_else(|| "-".to_owned()),
@@ -110,7 +141,7 @@ mod tests {
         let last = text.lines().last().unwrap();
         assert_eq!(
             last,
-            "orders  leading  a:9464  1.5 s  0        0.0       0     closed   62 s ago: Kafka does not answer"
+            "orders  leading  a:9464  0    1.5 s   0.0/s  0     closed   62 s ago: Kafka does not answer"
         );
     }
 
@@ -126,7 +157,7 @@ mod tests {
         orders.oldest_unpublished_at = Some(0.0);
         orders.backlog_events = 5;
         orders.dead_letters = 3;
-        assert_eq!(cells(&orders), "1.0 s5-3");
+        assert_eq!(cells(&orders), "51.0 s-3");
     }
 
     #[test]
@@ -138,15 +169,25 @@ mod tests {
     }
 
     #[test]
-    fn a_long_error_is_cut_to_the_terminal() {
+    fn a_paused_source_says_so_whoever_leads() {
         let mut orders = SourceStatus::unknown("orders");
-        orders.last_error = Some((0.0, "Verbindung zu „größe“ abgelehnt\n".repeat(20)));
-        let text = render(&report(vec![orders]), 1.0, Some(100));
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 100),
-            "{text}"
-        );
-        assert_eq!(text.lines().count(), 4, "{text}");
-        assert!(text.ends_with("…\n"), "{text}");
+        orders.paused = true;
+        let phase = |source: &SourceStatus| row(source, 1.0).remove(1);
+        assert_eq!(phase(&orders), "connecting, paused");
+        orders.phase = Phase::Leading;
+        assert_eq!(phase(&orders), "paused");
+    }
+
+    #[test]
+    fn an_error_too_long_for_the_terminal_stands_in_full_below() {
+        let mut orders = SourceStatus::unknown("orders");
+        let long = "Verbindung zu „größe“ abgelehnt\n".repeat(20);
+        orders.last_error = Some((0.0, long.clone()));
+        let kitchen = SourceStatus::unknown("kitchen");
+        let text = render(&report(vec![orders, kitchen]), 1.0, Some(80));
+        let (table, below) = text.split_once("\n\norders: 1.0 s ago: ").unwrap();
+        assert!(table.lines().all(|line| line.width() <= 80), "{table}");
+        assert_eq!(below.trim_end(), long.replace('\n', " ").trim_end());
+        assert!(!below.contains("kitchen"), "{below}");
     }
 }

@@ -1,23 +1,12 @@
 //! Tables for people: columns as wide as their widest cell. Never passes on what could steer a terminal.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// A last column that is cut keeps at least so much; on a narrower terminal its lines wrap.
-const LEAST: usize = 20;
 
 /// A head and its rows, each row with as many cells.
 pub(super) fn render(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    render_within(head, rows, None)
-}
-
-/// The same, with the last column cut so that no line is wider than `width`.
-pub(super) fn render_within(
-    head: &[&str],
-    rows: impl Iterator<Item = Vec<String>>,
-    width: Option<usize>,
-) -> String {
     let head = head.iter().map(|cell| (*cell).to_owned()).collect();
     let rows = std::iter::once(head).chain(rows);
     let rows: Vec<Vec<String>> = rows
@@ -28,19 +17,13 @@ pub(super) fn render_within(
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.width()).max().unwrap_or(0)
     };
-    let mut widths: Vec<usize> = (0..columns).map(widest).collect();
-    let others = widths.iter().rev().skip(1).map(|width| width + GAP.len());
-    let others: usize = others.sum();
-    if let (Some(width), Some(last)) = (width, widths.last_mut()) {
-        *last = (*last).min(width.saturating_sub(others).max(LEAST));
-    }
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let cell = cut(cell, *width);
-            line.push_str(&cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.width().min(*width)));
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.width()));
             line.push_str(GAP);
         }
         text.push_str(line.trim_end());
@@ -54,23 +37,6 @@ pub(super) fn printable(text: &str) -> String {
     let steers =
         |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.replace(steers, " ")
-}
-
-fn cut(cell: &str, width: usize) -> String {
-    if cell.width() <= width {
-        return cell.to_owned();
-    }
-    // One column is the ellipsis's.
-    let mut left = width.saturating_sub(1);
-    let fits = cell.chars().take_while(|c| {
-        let taken = c.width().unwrap_or(0);
-        let fits = taken <= left;
-        left = left.saturating_sub(taken);
-        fits
-    });
-    let mut text: String = fits.collect();
-    text.push('…');
-    text
 }
 
 /// `0.3 s`, `42 s`, `7 min`, `3 h`.
@@ -109,38 +75,6 @@ mod tests {
         let before = |line: &str| line.rsplit_once(' ').map(|(before, _)| before.width());
         let places: Vec<_> = text.lines().map(before).collect();
         assert_eq!(places, [Some(5); 4], "{text}");
-    }
-
-    #[test]
-    fn the_last_column_is_cut_to_the_width_and_no_other() {
-        let long = "connection refused: ".repeat(9);
-        let text = render_within(
-            &["SOURCE", "LAST ERROR"],
-            rows(&[["orders", &long]]),
-            Some(60),
-        );
-        let line = text.lines().last().unwrap();
-        assert_eq!(line.width(), 60, "{line}");
-        assert!(
-            line.starts_with("orders  connection") && line.ends_with('…'),
-            "{line}"
-        );
-        let short = render_within(&["A", "B"], rows(&[["orders", "fits"]]), Some(12));
-        assert!(short.ends_with("orders  fits\n"), "{short}");
-    }
-
-    #[test]
-    fn a_wide_character_at_the_edge_is_left_out_whole() {
-        assert_eq!(cut("a注文注文", 4), "a注…");
-        assert_eq!(cut("a注文注文", 5), "a注…");
-        assert_eq!(cut("a注文", 5), "a注文");
-    }
-
-    #[test]
-    fn a_terminal_too_narrow_still_shows_the_beginning() {
-        let long = "x".repeat(99);
-        let text = render_within(&["A", "B"], rows(&[["orders", &long]]), Some(3));
-        assert_eq!(text.lines().last().unwrap().width(), 8 + LEAST);
     }
 
     #[test]

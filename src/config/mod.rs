@@ -2,7 +2,6 @@
 //!
 //! Reads the file and the variables that the file names; never connects to anything.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -17,6 +16,7 @@ mod mask;
 mod properties;
 pub mod push;
 mod read;
+mod reload;
 pub mod secret;
 mod section;
 mod show;
@@ -25,6 +25,7 @@ mod words;
 
 pub use diagnostics::ConfigErrors;
 pub use push::Push;
+pub use reload::SourceChanges;
 pub use secret::{Secret, SecretError, SecretString};
 pub use value::{Fault, Network, duration};
 
@@ -58,37 +59,20 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
-        let whole = |what: String, remedy: &str| {
-            ConfigErrors::whole(file.display().to_string(), Fault::new(what, remedy))
-        };
-        let mut bytes = Vec::new();
-        File::open(file)
-            .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-            .map_err(|error| {
-                whole(
-                    format!("cannot read the configuration: {error}"),
-                    "write one (config/outboxd.toml shows every key), \
-                     or say where it is with --config or OUTBOXD_CONFIG",
-                )
-            })?;
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-            return Err(whole(
-                "the configuration has more than 1 MiB".to_owned(),
-                "is it the right file?",
-            ));
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let good = error
-                .as_bytes()
-                .get(..error.utf8_error().valid_up_to())
-                .unwrap_or_default();
-            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            whole(
-                format!("line {line} of the configuration is not UTF-8"),
-                "save the file as UTF-8",
-            )
-        })?;
+        let text = text_of(file)?;
         Self::parse(file, &text)
+    }
+
+    /// Where the daemon of a file answers: `[admin] socket`, whatever else is wrong with the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or not even this in it.
+    pub fn socket(file: &Path) -> Result<PathBuf, ConfigErrors> {
+        let text = text_of(file)?;
+        match read::socket(file, &text, &outside()) {
+            Some(socket) => Ok(socket),
+            None => Self::parse(file, &text).map(|config| config.admin.socket),
+        }
     }
 
     /// Proves a text as if it stood in `file`.
@@ -96,18 +80,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
-        let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
-        let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]
-            .iter()
-            .find_map(|path| {
-                let name = std::fs::read_to_string(path).ok()?;
-                Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-            });
-        let outside = Outside {
-            variable: &variable,
-            host: host.unwrap_or_else(|| "localhost".to_owned()),
-        };
-        read::config(file, text, &outside).0
+        read::config(file, text, &outside()).0
     }
 
     /// The effective configuration as TOML: defaults filled in, paths absolute, secrets as their references.
@@ -116,8 +89,56 @@ impl Config {
     }
 }
 
+/// The file's text.
+fn text_of(file: &Path) -> Result<String, ConfigErrors> {
+    let whole = |what: String, remedy: &str| {
+        ConfigErrors::whole(file.display().to_string(), Fault::new(what, remedy))
+    };
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            whole(
+                format!("cannot read the configuration: {error}"),
+                "write one (config/outboxd.toml shows every key), \
+                 or say where it is with --config or OUTBOXD_CONFIG",
+            )
+        })?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+        return Err(whole(
+            "the configuration has more than 1 MiB".to_owned(),
+            "is it the right file?",
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error
+            .as_bytes()
+            .get(..error.utf8_error().valid_up_to())
+            .unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        whole(
+            format!("line {line} of the configuration is not UTF-8"),
+            "save the file as UTF-8",
+        )
+    })
+}
+
+/// This process and its machine.
+fn outside() -> Outside<'static> {
+    let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| {
+            let name = std::fs::read_to_string(path).ok()?;
+            Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+        });
+    Outside {
+        variable: &|name| std::env::var_os(name),
+        host: host.unwrap_or_else(|| "localhost".to_owned()),
+    }
+}
+
 /// The Kafka cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kafka {
     /// `host:port[,host:port…]`.
     pub bootstrap_servers: String,
@@ -130,7 +151,7 @@ pub struct Kafka {
 }
 
 /// The value of a librdkafka property.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Property {
     /// Written in the file.
     Plain(String),
@@ -139,7 +160,7 @@ pub enum Property {
 }
 
 /// How this daemon leads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     /// Name of this daemon, unique among those that share sources.
     pub instance: String,
@@ -148,7 +169,7 @@ pub struct Relay {
 }
 
 /// One service database.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The name, used everywhere: `ce_source`, topics, labels.
     pub name: String,
@@ -163,7 +184,7 @@ pub struct Source {
 }
 
 /// How to connect to a database. The password is read at each connect, so that rotation needs no reload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// Hosts, user and database, without password and TLS settings.
     pub connect: tokio_postgres::Config,
@@ -224,7 +245,7 @@ pub enum OnRefused {
 }
 
 /// The operators' side.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// `/metrics`, `/healthz`, `/readyz`.
     pub listen: SocketAddr,

@@ -13,7 +13,7 @@ use super::section::Section;
 use super::value::{self, Fault, Network, duration_within, size_within};
 
 /// How clients are served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
     /// Where clients connect.
     pub listen: SocketAddr,
@@ -51,7 +51,7 @@ pub struct PushTls {
 }
 
 /// Whose tokens are believed, and what they say.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
     /// `iss` of a token.
     pub issuer: String,

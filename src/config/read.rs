@@ -1,6 +1,6 @@
 //! The file's text → the proven configuration, or every error in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -38,6 +38,15 @@ pub(super) fn config(
         _ => Err(ConfigErrors::new(name, text, problems, strict)),
     };
     (result, keys)
+}
+
+/// `[admin] socket` alone, also where much else is wrong.
+pub(super) fn socket(file: &Path, text: &str, outside: &Outside<'_>) -> Option<PathBuf> {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let (table, _) = DeTable::parse_recoverable(text);
+    let reader = Reader::new(outside, absolute.parent().unwrap_or(Path::new("/")));
+    let root = Section::root(&reader, table.get_ref());
+    socket_in(&root.section("admin"))
 }
 
 /// Errors of the TOML itself, and of the values as well if what is broken is nothing but a value.
@@ -157,12 +166,16 @@ fn relay(section: Section<'_>, host: &str, admin: Option<&Admin>) -> Option<Rela
 
 fn admin(section: &Section<'_>) -> Option<Admin> {
     let listen = section.text("listen", Some("127.0.0.1:9464"), value::listen);
-    let socket = section.text("socket", Some("/run/outboxd/ctl.sock"), |text| {
-        section.path(text)
-    });
+    let socket = socket_in(section);
     Some(Admin {
         listen: listen?,
         socket: socket?,
+    })
+}
+
+fn socket_in(section: &Section<'_>) -> Option<PathBuf> {
+    section.text("socket", Some("/run/outboxd/ctl.sock"), |text| {
+        section.path(text)
     })
 }
 

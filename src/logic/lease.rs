@@ -46,6 +46,8 @@ pub struct Candidate<'a> {
     pub may_take_back: bool,
     /// How many other sources it leads.
     pub leads: u32,
+    /// An operator asked it to leave the lease to another daemon.
+    pub yields: bool,
 }
 
 /// A standby looks at least this often.
@@ -53,6 +55,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Decides about a lease.
 pub fn claim(lease: &Lease, candidate: Candidate<'_>) -> Claim {
+    if candidate.yields {
+        return Claim::Wait(LOOK);
+    }
     let Some(holder) = &lease.holder else {
         return Claim::Take;
     };
@@ -130,6 +135,7 @@ mod tests {
             predecessor_gone: false,
             may_take_back: true,
             leads: 0,
+            yields: false,
         }
     }
 
@@ -208,6 +214,25 @@ mod tests {
             ),
             Claim::Take
         );
+    }
+
+    #[test]
+    fn who_yields_takes_nothing_whoever_held_it() {
+        let me = holder("a", "2");
+        let yields = Candidate {
+            epoch: Some(7),
+            predecessor_gone: true,
+            yields: true,
+            ..candidate(&me)
+        };
+        for held in [
+            lease(None, 0),
+            lease(Some(me.clone()), 9000),
+            lease(Some(holder("a", "1")), 9000),
+            lease(Some(holder("b", "3")), 0),
+        ] {
+            assert_eq!(claim(&held, yields), Claim::Wait(LOOK), "{held:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct SourceStatus {
     pub source: String,
     /// What this daemon does with it.
     pub phase: Phase,
+    /// Whether an operator has paused it here: who leads keeps the lease and publishes nothing.
+    pub paused: bool,
     /// The instance that leads it, as far as this daemon knows.
     pub leader: Option<String>,
     /// Events that were committed and not yet published at the last count.
@@ -72,6 +74,7 @@ impl SourceStatus {
         Self {
             source: source.to_owned(),
             phase: Phase::Connecting,
+            paused: false,
             leader: None,
             backlog_events: 0,
             oldest_unpublished_at: None,

@@ -135,3 +135,18 @@ fn every_metric_is_described_bucketed_there_from_the_first_scrape_and_documented
         "a histogram without buckets:\n{text}"
     );
 }
+
+#[test]
+fn a_source_that_is_gone_is_no_longer_told_of() {
+    let scrape = "# TYPE outboxd_source_up gauge\n\
+                  outboxd_source_up{source=\"orders\"} 1\n\
+                  outboxd_source_up{source=\"orders2\"} 1\n\
+                  outboxd_circuit_state{target=\"kafka/orders\"} 0\n\
+                  outboxd_phase_seconds_sum{source=\"orders\",phase=\"read\"} 0\n";
+    let gone = BTreeSet::from(["orders".to_owned()]);
+    assert_eq!(
+        without(scrape.to_owned(), &gone),
+        "# TYPE outboxd_source_up gauge\noutboxd_source_up{source=\"orders2\"} 1\n"
+    );
+    assert_eq!(without(scrape.to_owned(), &BTreeSet::new()), scrape);
+}

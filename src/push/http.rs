@@ -101,7 +101,8 @@ fn may_come_from(hub: &Hub, origin: &HeaderValue, request: &Request) -> bool {
     let own = host.map_or_else(target, |host| host.to_str().ok());
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     let is_own = own.is_some_and(|own| authority.is_some_and(|it| it.eq_ignore_ascii_case(own)));
-    let allowed = &hub.config.allowed_origins;
+    let terms = hub.terms();
+    let allowed = &terms.config.allowed_origins;
     is_own
         || allowed
             .iter()
@@ -110,8 +111,9 @@ fn may_come_from(hub: &Hub, origin: &HeaderValue, request: &Request) -> bool {
 
 /// Where a request comes from: the last address on its way that is no proxy of ours.
 fn address_of(hub: &Hub, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let terms = hub.terms();
     let trusted = |address| {
-        let proxies = &hub.config.trusted_proxies;
+        let proxies = &terms.config.trusted_proxies;
         proxies.iter().any(|proxy| proxy.contains(address))
     };
     let mut address = peer;

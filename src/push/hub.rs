@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::feed::{Ask, Mail, Who};
 use super::register::Register;
+use super::terms::Terms;
 use super::warm::Head;
-use crate::auth::{Refused, Verifier};
-use crate::config;
+use crate::auth::Refused;
+use crate::config::push::Limits;
 use crate::logic::event::Timestamp;
 use crate::logic::push::admission::{Admission, Bounds, Full, Seat};
 use crate::logic::push::frames::Frame;
@@ -27,13 +28,12 @@ use crate::tasks::Crowd;
 /// Shared by the listener, the routes and the sockets.
 #[derive(Debug)]
 pub(super) struct Hub {
-    pub(super) config: config::Push,
+    terms: watch::Sender<Arc<Terms>>,
     pub(super) metrics: PushMetrics,
     /// The daemon ends.
     pub(super) draining: CancellationToken,
     /// Clients that are gone, and partitions that do not know yet.
     pub(super) farewells: Crowd,
-    pub(super) verifier: Verifier,
     pub(super) register: Register,
     admission: Mutex<Admission<IpAddr>>,
     log: RwLock<Option<Arc<Log>>>,
@@ -43,7 +43,8 @@ pub(super) struct Hub {
 /// The log as it is read now: it is replaced as a whole when its versions mean nothing any more.
 #[derive(Debug)]
 pub(super) struct Log {
-    pub(super) settings: Arc<Settings>,
+    pub(super) epoch: String,
+    settings: RwLock<Arc<Settings>>,
     /// What sagas that are kept for the next start are of.
     pub(super) head: Head,
     pub(super) partitions: Vec<mpsc::Sender<Mail>>,
@@ -52,29 +53,31 @@ pub(super) struct Log {
 }
 
 impl Hub {
-    pub(super) fn new(
-        config: config::Push,
-        verifier: Verifier,
-        draining: CancellationToken,
-    ) -> Self {
-        let limits = &config.limits;
-        let bounds = Bounds {
-            connections: limits.connections,
-            unauthenticated: limits.unauthenticated,
-            per_address: limits.connections_per_address,
-            per_user: limits.connections_per_user,
-        };
+    pub(super) fn new(terms: Terms, draining: CancellationToken) -> Self {
         Self {
             metrics: PushMetrics::new(),
             draining,
             farewells: Crowd::default(),
-            verifier,
             register: Register::default(),
-            admission: Mutex::new(Admission::new(bounds)),
+            admission: Mutex::new(Admission::new(bounds(&terms.config.limits))),
             log: RwLock::default(),
             sessions: AtomicU64::new(1),
-            config,
+            terms: watch::Sender::new(Arc::new(terms)),
         }
+    }
+
+    /// What is in force for whoever comes now.
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.borrow())
+    }
+
+    pub(super) fn follow_terms(&self) -> watch::Receiver<Arc<Terms>> {
+        self.terms.subscribe()
+    }
+
+    pub(super) fn replace_terms(&self, terms: Terms) {
+        self.admission().bound(bounds(&terms.config.limits));
+        self.terms.send_replace(Arc::new(terms));
     }
 
     /// The log, once it has been read up to now.
@@ -96,18 +99,19 @@ impl Hub {
     /// Looks at a token and takes the user's place for the connection.
     pub(super) async fn access(&self, place: &Place, token: &str) -> Result<Access, NoAccess> {
         let now = SystemTime::now();
-        let identity =
-            self.verifier
-                .verify_fresh(token, now)
-                .await
-                .map_err(|refused| match refused {
-                    Refused::Expired => NoAccess::Expired,
-                    Refused::Unchecked => NoAccess::Unchecked,
-                    Refused::Wrong(why) => {
-                        debug!(%why, "a token was refused");
-                        NoAccess::Wrong
-                    }
-                })?;
+        let terms = self.terms();
+        let identity = terms
+            .verifier
+            .verify_fresh(token, now)
+            .await
+            .map_err(|refused| match refused {
+                Refused::Expired => NoAccess::Expired,
+                Refused::Unchecked => NoAccess::Unchecked,
+                Refused::Wrong(why) => {
+                    debug!(%why, "a token was refused");
+                    NoAccess::Wrong
+                }
+            })?;
         place
             .authenticate(identity.rights.user.as_deref())
             .map_err(|_| NoAccess::TooMany)?;
@@ -118,7 +122,7 @@ impl Hub {
             token_id: identity.token_id.map(Into::into),
             expires_at: Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)),
             expires_in: since(identity.expires_at, now),
-            believed_for: since(identity.expires_at + self.config.auth.leeway, now),
+            believed_for: since(identity.expires_at + terms.config.auth.leeway, now),
         })
     }
 
@@ -142,7 +146,7 @@ impl Hub {
         // Multiples of the golden ratio fill an interval evenly, however many there are.
         #[expect(clippy::cast_precision_loss, reason = "any fraction will do")]
         let fraction = (session as f64 * 0.618_033_988_749_895).fract();
-        self.config.drain.mul_f64(fraction * 0.9)
+        self.terms().config.drain.mul_f64(fraction * 0.9)
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission<IpAddr>> {
@@ -152,7 +156,55 @@ impl Hub {
     }
 }
 
+/// The numbers of connections that limits allow.
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        connections: limits.connections,
+        unauthenticated: limits.unauthenticated,
+        per_address: limits.connections_per_address,
+        per_user: limits.connections_per_user,
+    }
+}
+
+/// Waits for other terms than were seen last.
+pub(super) async fn changed(terms: &mut watch::Receiver<Arc<Terms>>) {
+    if terms.changed().await.is_err() {
+        // The hub is gone, and nobody needs any.
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Log {
+    pub(super) fn new(
+        epoch: String,
+        settings: Settings,
+        head: Head,
+        partitions: Vec<mpsc::Sender<Mail>>,
+        ended: CancellationToken,
+    ) -> Self {
+        Self {
+            epoch,
+            settings: RwLock::new(Arc::new(settings)),
+            head,
+            partitions,
+            ended,
+        }
+    }
+
+    /// What a session begins with.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.read();
+        Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn replace_settings(&self, settings: Settings) {
+        let mut now = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *now = Arc::new(settings);
+    }
+
     fn partition(&self, key: &SagaKey) -> Option<&mpsc::Sender<Mail>> {
         let count = i32::try_from(self.partitions.len()).ok()?;
         let number = partition_of(&key.saga_id, count);

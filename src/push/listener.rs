@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::hub::{Hub, Place};
 use super::socket::{self, Accepted};
-use super::tls::{H2, Tls};
+use super::tls::H2;
 use crate::logic::health::Beat;
 use crate::metrics::Rejected;
 use crate::tasks::Crowd;
@@ -64,13 +64,7 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts until the daemon ends, then waits until every connection has ended.
-pub(super) async fn serve(
-    listener: TcpListener,
-    hub: Arc<Hub>,
-    router: Router,
-    tls: Option<Arc<Tls>>,
-    beat: Beat,
-) {
+pub(super) async fn serve(listener: TcpListener, hub: Arc<Hub>, router: Router, beat: Beat) {
     let connections = Crowd::default();
     let turned_away = Arc::new(());
     loop {
@@ -111,7 +105,7 @@ pub(super) async fn serve(
             crowd: connections.clone(),
             began: Instant::now(),
         };
-        let acceptor = tls.as_ref().map(|tls| tls.acceptor());
+        let acceptor = hub.terms().tls.as_ref().map(|tls| tls.acceptor());
         connections.spawn(async move {
             client.serve(stream, acceptor).await;
             drop(held);
@@ -156,7 +150,7 @@ impl Client {
         stream: TcpStream,
         acceptor: TlsAcceptor,
     ) -> Option<Box<TlsStream<TcpStream>>> {
-        let patience = self.hub.config.limits.handshake;
+        let patience = self.hub.terms().config.limits.handshake;
         let shaken = tokio::select! {
             shaken = tokio::time::timeout(patience, acceptor.accept(stream)) => shaken,
             () = self.hub.draining.cancelled() => return None,
@@ -191,7 +185,7 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // What TLS has taken of it is gone.
-        let patience = self.hub.config.limits.handshake;
+        let patience = self.hub.terms().config.limits.handshake;
         let patience = patience.saturating_sub(self.began.elapsed()).max(LEAST);
         let keep_alive = self.guest.place.refused.is_none();
         let service = TowerToHyperService::new(self.router.layer(Extension(self.guest)));

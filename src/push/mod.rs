@@ -9,10 +9,12 @@ mod problem;
 mod queue;
 mod register;
 mod socket;
+mod terms;
 mod tls;
 mod visit;
 mod warm;
 
+pub use terms::{Control, Renewal};
 pub use tls::{TlsError, examine as examine_tls};
 
 use std::net::SocketAddr;
@@ -26,9 +28,9 @@ use tracing::{info, warn};
 
 use self::feed::{Actors, MAILBOX, Mail};
 use self::hub::{Hub, Log};
-use self::tls::Tls;
+use self::terms::Terms;
 use self::warm::{Head, Known, Warm};
-use crate::auth::{AuthError, Verifier};
+use crate::auth::AuthError;
 use crate::config;
 use crate::kafka::{Clients, Owner, SagaLog, SagaLogError, Topics};
 use crate::logic::backoff::Backoff;
@@ -58,6 +60,9 @@ pub enum PushError {
     /// Nobody could be spoken to in private.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The daemon ends meanwhile.
+    #[error("interrupted; the daemon is ending")]
+    Interrupted,
 }
 
 /// The client-facing half, bound but not serving yet.
@@ -65,7 +70,6 @@ pub enum PushError {
 pub struct Push {
     hub: Arc<Hub>,
     listener: TcpListener,
-    tls: Option<Arc<Tls>>,
     warm: Option<Arc<Warm>>,
     clients: Clients,
     topics: Topics,
@@ -86,17 +90,15 @@ impl Push {
         health: Health,
         draining: CancellationToken,
     ) -> Result<(Self, watch::Receiver<PushStatus>), PushError> {
-        let tls = config.tls.as_ref().map(Tls::read).transpose()?;
-        let verifier = Verifier::new(&config.auth)?;
         let address = config.listen;
+        let warm = config.state_directory.as_deref().and_then(Warm::open);
+        let terms = Terms::read(config)?;
         let listen = |source| PushError::Listen { address, source };
         let listener = listener::bind(address).map_err(listen)?;
-        let warm = config.state_directory.as_deref().and_then(Warm::open);
         let (status, watched) = watch::channel(PushStatus::default());
         let push = Self {
-            hub: Arc::new(Hub::new(config, verifier, draining)),
+            hub: Arc::new(Hub::new(terms, draining)),
             listener,
-            tls: tls.map(Arc::new),
             warm: warm.map(Arc::new),
             clients,
             topics,
@@ -105,6 +107,12 @@ impl Push {
             status,
         };
         Ok((push, watched))
+    }
+
+    /// For reloading it while it runs.
+    pub fn control(&self) -> Control {
+        let hub = Arc::clone(&self.hub);
+        Control { hub }
     }
 
     /// Sends clients away that an operator means; gives how many connections they have.
@@ -122,7 +130,6 @@ impl Push {
         let Self {
             hub,
             listener,
-            tls,
             warm,
             clients,
             topics,
@@ -141,23 +148,15 @@ impl Push {
             status,
         };
         let router = http::router(Arc::clone(&hub));
-        let verifier = hub.verifier.clone();
-        let renewed = async {
-            match &tls {
-                Some(tls) => tls.follow().await,
-                None => std::future::pending().await,
-            }
-        };
         let serving = async {
-            listener::serve(listener, Arc::clone(&hub), router, tls.clone(), beat).await;
+            listener::serve(listener, Arc::clone(&hub), router, beat).await;
             if let (Some(warm), Some(log)) = (warm, hub.log()) {
                 warm.save_last(&log).await;
             }
         };
         tokio::select! {
             () = serving => {}
-            never = renewed => match never {},
-            never = verifier.keep() => match never {},
+            never = terms::keep(&hub) => match never {},
             // Goes on while clients are sent away, so that they see changes to the end.
             never = reader.run() => match never {},
         }
@@ -206,7 +205,8 @@ impl Reader {
 
     /// Reads the log, beginning with what is known from before if there is anything.
     async fn read(&self, before: Option<&Warm>) -> Result<(), SagaLogError> {
-        let config = &self.hub.config;
+        let terms = self.hub.terms();
+        let config = &terms.config;
         let log = SagaLog::open(&self.clients, &self.topics).await?;
         let epoch = epoch(
             &log.cluster_id,
@@ -250,13 +250,10 @@ impl Reader {
             for _ in 0..log.partitions {
                 caught.recv().await;
             }
-            let settings = Arc::new(self.settings(epoch.clone(), log.partitions));
-            let served = Arc::new(Log {
-                settings,
-                head,
-                partitions: mailboxes,
-                ended,
-            });
+            let mut terms = self.hub.follow_terms();
+            let settings = |terms: &Terms| settings(&terms.config, &epoch, log.partitions);
+            let begun = settings(&terms.borrow_and_update());
+            let served = Arc::new(Log::new(epoch.clone(), begun, head, mailboxes, ended));
             self.hub.replace_log(Some(Arc::clone(&served)));
             self.status.send_modify(|status| {
                 status.is_ready = true;
@@ -267,9 +264,21 @@ impl Reader {
                 partitions = log.partitions,
                 "sagas are read up to now: clients are served"
             );
-            match &self.warm {
-                Some(warm) => warm.keep(&served).await,
-                None => std::future::pending().await,
+            let kept = async {
+                match &self.warm {
+                    Some(warm) => warm.keep(&served).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let renewed = async {
+                loop {
+                    hub::changed(&mut terms).await;
+                    served.replace_settings(settings(&terms.borrow_and_update()));
+                }
+            };
+            tokio::select! {
+                () = kept => {}
+                () = renewed => {}
             }
         };
         tokio::select! {
@@ -277,19 +286,19 @@ impl Reader {
             () = serving => Ok(()),
         }
     }
+}
 
-    fn settings(&self, epoch: String, partitions: usize) -> Settings {
-        let config = &self.hub.config;
-        let limits = &config.limits;
-        Settings {
-            epoch,
-            partitions,
-            heartbeat: config.heartbeat,
-            pong: limits.pong,
-            auth: limits.auth,
-            subscriptions: usize::try_from(limits.subscriptions).unwrap_or(usize::MAX),
-            frames_per_second: u32::try_from(limits.frames_per_second).unwrap_or(u32::MAX),
-        }
+/// What sessions begin with.
+fn settings(config: &config::Push, epoch: &str, partitions: usize) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        epoch: epoch.to_owned(),
+        partitions,
+        heartbeat: config.heartbeat,
+        pong: limits.pong,
+        auth: limits.auth,
+        subscriptions: usize::try_from(limits.subscriptions).unwrap_or(usize::MAX),
+        frames_per_second: u32::try_from(limits.frames_per_second).unwrap_or(u32::MAX),
     }
 }
 

@@ -71,7 +71,8 @@ pub(super) async fn serve<S>(stream: S, accepted: Accepted)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let limits = &accepted.hub.config.limits;
+    let terms = accepted.hub.terms();
+    let limits = &terms.config.limits;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         // Written when flushed: one write for all that is there.

@@ -6,6 +6,7 @@ mod adopt;
 mod error;
 mod pump;
 mod takeover;
+mod wish;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use uuid::Uuid;
 pub use adopt::{Accepted, Renamed, rebase, rename};
 pub use error::{Disposition, RelayError, Replace};
 pub use takeover::checkpoint_topic;
+pub use wish::Handle;
+
+use wish::Wishes;
 
 use crate::config;
 use crate::host;
@@ -61,6 +65,9 @@ pub struct Relay {
     metrics: SourceMetrics,
     status: watch::Sender<SourceStatus>,
     beat: Arc<Beat>,
+    wishes: Wishes,
+    /// Until then the lease is left to other daemons.
+    yields_until: Option<Instant>,
     /// The epoch that we led with, while nobody fenced us.
     epoch: Option<i64>,
     may_take_back: bool,
@@ -84,14 +91,17 @@ const OPERATOR: Duration = Duration::from_secs(10);
 const CIRCUIT_FAILURES: u32 = 2;
 
 impl Relay {
-    /// A source that nothing is known of yet; its status is seen through the receiver.
-    pub fn new(shared: Shared, source: config::Source) -> (Self, watch::Receiver<SourceStatus>) {
+    /// A source that nothing is known of yet; it is seen and commanded through its handle.
+    pub fn new(shared: Shared, source: config::Source) -> (Self, Handle) {
         let metrics = SourceMetrics::new(&source.name);
         let (status, seen) = watch::channel(SourceStatus::unknown(&source.name));
+        let (wishes, handle) = Wishes::of(seen);
         let name = format!("source {}", source.name);
         let beat = Arc::new(shared.health.watch(name, TURN, Instant::now()));
         let relay = Self {
             beat,
+            wishes,
+            yields_until: None,
             shared,
             source,
             metrics,
@@ -103,7 +113,17 @@ impl Relay {
             release_backoff: Backoff::default(),
             halted: None,
         };
-        (relay, seen)
+        (relay, handle)
+    }
+
+    /// Whether a source's database can be reached and is the one that the configuration means, without leading it.
+    ///
+    /// # Errors
+    /// What would keep a daemon from leading it.
+    pub async fn visit(shared: &Shared, source: &config::Source) -> Result<(), RelayError> {
+        let session = Session::open(&source.database, &shared.me.instance).await?;
+        let seat = session.seat().await?;
+        is_ours(&seat, &session, &source.name)
     }
 
     /// Runs until `stop`, and then hands the lease back.
@@ -112,12 +132,21 @@ impl Relay {
         let mut kafka_failures = 0;
         while !stop.is_cancelled() {
             self.beat.tick(Instant::now());
+            self.heed_pause();
             let beat = Arc::clone(&self.beat);
             let ended = tokio::select! {
                 ended = Box::pin(self.once(&stop)) => ended,
                 () = silence(&beat) => Err(RelayError::Silent),
             };
-            let Err(error) = ended else { break };
+            let error = match ended {
+                Ok(Left::Stopped) => break,
+                Ok(Left::Released) => {
+                    // It may have taken a while to get here.
+                    self.yield_lease();
+                    continue;
+                }
+                Err(error) => error,
+            };
             self.metrics.leader.set(0.0);
             if error.is_away() {
                 self.metrics.up.set(0.0);
@@ -148,6 +177,7 @@ impl Relay {
             self.report(&error, pause, kafka_failures);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.wishes.changed() => {}
                 () = stop.cancelled() => {}
             }
             if kafka_failures >= CIRCUIT_FAILURES {
@@ -156,17 +186,17 @@ impl Relay {
         }
     }
 
-    /// One session: from its connect to the error that ends it, or to a clean stop.
-    async fn once(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+    /// One session: from its connect to the error that ends it, or to a clean end.
+    async fn once(&mut self, stop: &CancellationToken) -> Result<Left, RelayError> {
         self.metrics.up.set(0.0);
         self.phase(Phase::Connecting);
         let mut session = tokio::select! {
             session = Session::open(&self.source.database, &self.shared.me.instance) => session?,
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Ok(Left::Stopped),
         };
         self.metrics.up.set(1.0);
         let Some((seat, epoch)) = self.await_lease(&mut session, stop).await? else {
-            return Ok(());
+            return Ok(Left::Stopped);
         };
         self.epoch = Some(epoch);
         let _leading = Leading::begin(Arc::clone(&self.shared.leads));
@@ -181,15 +211,27 @@ impl Relay {
     ) -> Result<Option<(Seat, i64)>, RelayError> {
         loop {
             self.beat.tick(Instant::now());
+            self.heed_pause();
+            if self.wishes.released() {
+                self.yield_lease();
+            }
             let seat = session.seat().await?;
             self.check(&seat, session)?;
             let holder = seat.lease.holder.as_ref();
+            let theirs = holder.is_some_and(|holder| *holder != self.shared.me);
+            if theirs && !seat.lease.remaining.is_zero() {
+                // Somebody took what was left to them.
+                self.yields_until = None;
+            }
             let candidate = Candidate {
                 me: &self.shared.me,
                 epoch: self.epoch,
                 predecessor_gone: holder.is_some_and(|holder| host::is_gone(&holder.process)),
                 may_take_back: self.may_take_back,
                 leads: self.shared.leads.load(Ordering::Relaxed),
+                yields: self
+                    .yields_until
+                    .is_some_and(|until| Instant::now() < until),
             };
             let pause = match claim(&seat.lease, candidate) {
                 Claim::Wait(pause) => pause,
@@ -208,30 +250,30 @@ impl Relay {
             self.stand_by(&seat);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.wishes.changed() => {}
                 () = stop.cancelled() => return Ok(None),
             }
         }
     }
 
-    /// Whether this database is the one we think it is.
+    /// From now on an operator's pause holds, or no longer.
+    fn heed_pause(&self) {
+        let paused = self.wishes.paused();
+        self.metrics.paused.set(f64::from(u8::from(paused)));
+        let changed = |status: &mut SourceStatus| std::mem::replace(&mut status.paused, paused);
+        self.status
+            .send_if_modified(|status| changed(status) != paused);
+    }
+
+    /// Leaves the lease to other daemons, for as long as one of them may need to look; if none takes it, it is ours again.
+    fn yield_lease(&mut self) {
+        self.yields_until = Some(Instant::now() + self.shared.lease);
+        self.epoch = None;
+    }
+
+    /// Whether this database is one that we may lead.
     fn check(&self, seat: &Seat, session: &Session) -> Result<(), RelayError> {
-        let ours = &self.source.name;
-        if let Some(theirs) = seat.source.as_ref().filter(|theirs| *theirs != ours) {
-            let (theirs, ours) = (theirs.clone(), ours.clone());
-            return Err(RelayError::OtherSource { theirs, ours });
-        }
-        let found = (
-            session.identity.system_identifier,
-            session.identity.database_oid,
-        );
-        let expected = (seat.system_identifier, seat.database_oid);
-        if found != expected {
-            return Err(RelayError::OtherDatabase {
-                source_name: ours.clone(),
-                expected: format!("cluster {} database {}", expected.0, expected.1),
-                found: format!("cluster {} database {}", found.0, found.1),
-            });
-        }
+        is_ours(seat, session, &self.source.name)?;
         match &self.halted {
             Some((incarnation, halt)) if *incarnation == seat.incarnation => {
                 Err(halt.clone().into())
@@ -342,6 +384,35 @@ async fn silence(beat: &Beat) {
         }
         tokio::time::sleep(left).await;
     }
+}
+
+/// Why a session ended although nothing was wrong.
+enum Left {
+    /// The daemon or the source is to end.
+    Stopped,
+    /// An operator wants another daemon to lead.
+    Released,
+}
+
+/// Whether a database is the one that the configuration calls `ours`.
+fn is_ours(seat: &Seat, session: &Session, ours: &str) -> Result<(), RelayError> {
+    if let Some(theirs) = seat.source.as_ref().filter(|theirs| *theirs != ours) {
+        let (theirs, ours) = (theirs.clone(), ours.to_owned());
+        return Err(RelayError::OtherSource { theirs, ours });
+    }
+    let found = (
+        session.identity.system_identifier,
+        session.identity.database_oid,
+    );
+    let expected = (seat.system_identifier, seat.database_oid);
+    if found != expected {
+        return Err(RelayError::OtherDatabase {
+            source_name: ours.to_owned(),
+            expected: format!("cluster {} database {}", expected.0, expected.1),
+            found: format!("cluster {} database {}", found.0, found.1),
+        });
+    }
+    Ok(())
 }
 
 /// Whether an error costs the producer, and under which name.

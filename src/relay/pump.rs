@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::{Relay, RelayError, Replace, now};
+use super::{Left, Relay, RelayError, Replace, now};
 use crate::config::OnRefused;
 use crate::failpoint::{Sabotage, sabotaged};
 use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
@@ -145,8 +145,8 @@ impl<'a> Pump<'a> {
         })
     }
 
-    /// Pumps until `stop` or an error. What is committed is settled in any case, if the database still listens.
-    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+    /// Pumps until `stop`, an operator's release or an error. What is committed is settled in any case, if the database still listens.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<Left, RelayError> {
         self.relay.status.send_modify(|status| {
             status.phase = Phase::Leading;
             status.last_error = None;
@@ -169,17 +169,24 @@ impl<'a> Pump<'a> {
         ended
     }
 
-    async fn pump(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+    async fn pump(&mut self, stop: &CancellationToken) -> Result<Left, RelayError> {
         // Also known of a source that stops at its first read.
         self.count(Instant::now()).await?;
         let mut in_flight = None;
         loop {
             self.rest(&mut in_flight, stop).await?;
-            if stop.is_cancelled() {
-                if let Some(in_flight) = in_flight.take() {
-                    self.finish(in_flight).await?;
-                }
-                return Ok(());
+            let left = self.left(stop);
+            if (left.is_some() || self.relay.wishes.paused())
+                && let Some(in_flight) = in_flight.take()
+            {
+                self.finish(in_flight).await?;
+            }
+            if let Some(left) = left {
+                return Ok(left);
+            }
+            if self.relay.wishes.paused() {
+                self.pause(stop).await?;
+                continue;
             }
             if self.dead_letters > 0 && Instant::now() >= self.due.release {
                 if let Some(in_flight) = in_flight.take() {
@@ -197,6 +204,67 @@ impl<'a> Pump<'a> {
             }
             in_flight = self.start(planned);
             self.chores().await?;
+        }
+    }
+
+    /// Whether it is time to hand the lease back.
+    fn left(&mut self, stop: &CancellationToken) -> Option<Left> {
+        if stop.is_cancelled() {
+            return Some(Left::Stopped);
+        }
+        let released = self.relay.wishes.released();
+        released.then(|| {
+            // Before what may still fail: even then the lease is somebody else's.
+            self.relay.yield_lease();
+            Left::Released
+        })
+    }
+
+    /// Keeps the lease and publishes nothing, until the operator has another wish. Sagas still hear how far the source is
+    /// published, or it would no longer count for those that are stuck.
+    async fn pause(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        if self.armed {
+            // Nobody listens; whoever inserts need not ring.
+            self.session.disarm().await?;
+            self.armed = false;
+        }
+        self.relay.heed_pause();
+        info!(source = %self.relay.source.name, "paused");
+        while self.relay.wishes.paused() && !stop.is_cancelled() {
+            self.relay.beat.tick(Instant::now());
+            if let Some(sagas) = self.beat(self.until, Instant::now()) {
+                self.publish_beat(sagas).await?;
+            }
+            let beat = self.until.map(|_| self.due.beat);
+            let until = beat.into_iter().fold(self.next_chore(), Instant::min);
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = self.relay.wishes.changed() => break,
+                () = stop.cancelled() => {}
+            }
+            self.chores().await?;
+        }
+        self.relay.heed_pause();
+        if !self.relay.wishes.paused() {
+            info!(source = %self.relay.source.name, "resumed");
+        }
+        Ok(())
+    }
+
+    async fn publish_beat(&mut self, sagas: Vec<Record>) -> Result<(), RelayError> {
+        let planned = Planned {
+            batch: Batch {
+                sagas,
+                ..Batch::default()
+            },
+            released: Vec::new(),
+            beat: true,
+            position: self.standing.position.clone(),
+            until: self.until,
+        };
+        match self.start(planned) {
+            Some(in_flight) => self.finish(in_flight).await,
+            None => Ok(()),
         }
     }
 
@@ -239,6 +307,7 @@ impl<'a> Pump<'a> {
                     self.armed = false;
                     break;
                 }
+                () = self.relay.wishes.changed() => break,
                 () = stop.cancelled() => break,
             }
         }
@@ -286,18 +355,9 @@ impl<'a> Pump<'a> {
             .duplicates_suppressed
             .increment(batch.suppressed as u64);
         self.check_dead_letter_limit(batch.refused.len())?;
-        let beat = until.is_some() && began >= self.due.beat;
-        if let Some(until) = until.filter(|_| beat) {
-            let (topic, source) = (&self.saga_topic, &self.relay.source.name);
-            let now_ms = now().as_ms();
-            batch.sagas.extend(record::published_until(
-                topic,
-                self.saga_partitions,
-                source,
-                until,
-                now_ms,
-            ));
-        }
+        let told = self.beat(until, began);
+        let beat = told.is_some();
+        batch.sagas.extend(told.into_iter().flatten());
         if let Some(lsn) = unflushed {
             self.make_durable(&lsn, began).await?;
         }
@@ -308,6 +368,16 @@ impl<'a> Pump<'a> {
             position,
             until,
         })
+    }
+
+    /// What every partition of the saga topic is to hear about `until`, if it is time to say it.
+    fn beat(&self, until: Option<Timestamp>, at: Instant) -> Option<Vec<Record>> {
+        let until = until.filter(|_| at >= self.due.beat)?;
+        let (topic, source) = (&self.saga_topic, &self.relay.source.name);
+        let (partitions, now_ms) = (self.saga_partitions, now().as_ms());
+        Some(record::published_until(
+            topic, partitions, source, until, now_ms,
+        ))
     }
 
     /// Waits until no crash of the database can undo what was read: an event of a transaction that

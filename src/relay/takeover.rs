@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::pump::Pump;
-use super::{Relay, RelayError};
+use super::{Left, Relay, RelayError};
 use crate::failpoint::{self, Point, Sabotage, sabotaged};
 use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{self, Reconcile, Settled};
@@ -17,14 +17,14 @@ use crate::logic::status::{Circuit, Phase};
 use crate::outbox::{Seat, Session, Standing};
 
 impl Relay {
-    /// Leads the source until something ends it; `Ok` after a clean stop.
+    /// Leads the source until something ends it; `Ok` after the lease was handed back.
     pub(super) async fn lead(
         &mut self,
         mut session: Session,
         seat: Seat,
         epoch: i64,
         stop: &CancellationToken,
-    ) -> Result<(), RelayError> {
+    ) -> Result<Left, RelayError> {
         self.status.send_modify(|status| {
             status.phase = Phase::TakingOver;
             status.leader = Some(self.shared.me.instance.clone());

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use outboxd::admin::{self, ControlError, ControlSocket};
+use outboxd::admin::{self, ControlError, ControlSocket, Done, Fault, Refusal, Request};
 use outboxd::logic::status::Phase;
 use outboxd::tasks::{Attached, attached};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::world::World;
 
 async fn serve(world: &World, path: &Path) -> Attached<()> {
     let socket = ControlSocket::bind(path).await.unwrap();
-    attached(socket.serve(world.view.clone(), world.stop.clone()))
+    attached(socket.serve(world.view.clone(), world.orders.clone(), world.stop.clone()))
 }
 
 async fn say(path: &Path, request: &[u8]) -> Value {
@@ -76,6 +76,47 @@ async fn a_bad_request_is_answered_and_harms_nobody() {
     let answer = say(&path, &long).await;
     assert_eq!(answer["error"], "a request has at most 64 KiB");
     assert!(admin::status(&path).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_order_goes_to_the_daemon_and_its_answer_to_whoever_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ctl.sock");
+    let world = World::with(&[]);
+    let _control = serve(&world, &path).await;
+    let pause = Request::Pause {
+        source: "orders".to_owned(),
+    };
+    let answers = [
+        Ok(Done {
+            done: "paused".to_owned(),
+        }),
+        Err(Refusal::new(Fault::Configuration, "line 7")),
+    ];
+    for answer in answers {
+        let carry_out = async {
+            let order = world.ordered.lock().await.recv().await.unwrap();
+            assert_eq!(order.request, pause);
+            order.answer.send(answer.clone()).unwrap();
+        };
+        let (asked, ()) = tokio::join!(admin::ask::<Done>(&path, &pause), carry_out);
+        match (asked, answer) {
+            (Ok(done), Ok(expected)) => assert_eq!(done, expected),
+            (Err(ControlError::Refused(refusal)), Err(expected)) => assert_eq!(refusal, expected),
+            (asked, _) => panic!("{asked:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_takes_no_orders_any_more_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ctl.sock");
+    let world = World::with(&[]);
+    let _control = serve(&world, &path).await;
+    world.ordered.lock().await.close();
+    let answer = say(&path, b"{\"command\":\"log\",\"filter\":\"info\"}\n").await;
+    assert_eq!(answer["error"], "the daemon is ending");
 }
 
 #[tokio::test]
@@ -150,9 +191,11 @@ async fn the_file_goes_with_the_daemon_unless_it_is_another_ones_by_then() {
     control.await.unwrap();
     assert!(!path.exists());
     let aborted = ControlSocket::bind(&path).await.unwrap();
-    drop(attached(
-        aborted.serve(world.view.clone(), World::with(&[]).stop),
-    ));
+    drop(attached(aborted.serve(
+        world.view.clone(),
+        world.orders.clone(),
+        World::with(&[]).stop,
+    )));
     tokio::time::timeout(Duration::from_secs(5), async {
         while path.exists() {
             tokio::task::yield_now().await;

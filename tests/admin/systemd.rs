@@ -41,9 +41,18 @@ fn systemd_hears_ready_status_watchdog_and_stopping() {
     assert_eq!(heard.first().unwrap(), "READY=1\nSTATUS=leads 1\n");
     // A second line would be an assignment of its own.
     assert_eq!(heard[1], "STATUS=an error  MAINPID=1\n");
+    let now = heard[2]
+        .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+        .unwrap();
+    let now: u64 = now.trim_end().parse().unwrap();
+    // What `CLOCK_MONOTONIC` says now is later, and the machine has not run for longer than a child takes.
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    assert!(now as f64 / 1e6 <= uptime + 1.0, "{now} of {uptime}");
+    assert_eq!(heard[3], "READY=1\n");
     let last = heard.len() - 1;
     assert_eq!(heard[last], "STOPPING=1\n");
-    let fed = &heard[2..last];
+    let fed = &heard[4..last];
     assert!(fed.len() >= 3, "{heard:?}");
     assert!(
         fed.iter().all(|message| message == "WATCHDOG=1\n"),
@@ -70,6 +79,8 @@ fn a_systemd_that_is_away_does_no_harm() {
 async fn child_lives() {
     systemd::ready("leads 1");
     systemd::status("an error\r\nMAINPID=1");
+    systemd::reloading();
+    systemd::reloaded();
     let stop = CancellationToken::new();
     let feed = systemd::feed_watchdog(Vec::<String>::new, stop.clone());
     let stopped = async {

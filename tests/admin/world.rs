@@ -3,17 +3,20 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use outboxd::admin::View;
+use outboxd::admin::{Order, View};
 use outboxd::logic::health::{Beat, Health};
 use outboxd::logic::status::{Phase, SourceStatus};
 use outboxd::metrics::{Metrics, SourceMetrics};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What a test turns.
 pub struct World {
     pub view: View,
     pub sources: Vec<watch::Sender<SourceStatus>>,
+    pub orders: mpsc::Sender<Order>,
+    /// What was asked of the daemon.
+    pub ordered: Mutex<mpsc::Receiver<Order>>,
     pub draining: CancellationToken,
     pub stop: CancellationToken,
     pub health: Health,
@@ -40,17 +43,20 @@ impl World {
                 watch::channel(status)
             })
             .unzip();
+        let (orders, ordered) = mpsc::channel(1);
         let (draining, health) = (CancellationToken::new(), Health::default());
         Self {
             view: View::new(
                 "here:9464",
-                seen,
+                watch::channel(seen).1,
                 None,
                 draining.clone(),
                 metrics(),
                 health.clone(),
             ),
             sources,
+            orders,
+            ordered: Mutex::new(ordered),
             draining,
             stop: CancellationToken::new(),
             health,

@@ -18,6 +18,7 @@ mod kill;
 mod matrix;
 mod mistakes;
 mod murmur;
+mod operate;
 mod push;
 mod readme;
 mod refused;

@@ -101,7 +101,7 @@ fn a_newcomer_gets_as_far_as_the_readme_says() {
         assert!(output.status.success(), "{command}: {output:?}");
         ran += 1;
     }
-    assert_eq!(ran, 6, "{commands:?}");
+    assert_eq!(ran, 7, "{commands:?}");
 }
 
 /// Runs `outboxd …` with another configuration file.

@@ -14,6 +14,7 @@ mod database;
 mod properties;
 mod reference;
 mod relations;
+mod reload;
 mod values;
 
 /// The commented file that the repository ships.

@@ -84,6 +84,11 @@ impl<A: Hash + Eq + Clone> Admission<A> {
         }
     }
 
+    /// Other bounds from now on. Whoever is in stays; addresses that were not counted before are not counted now.
+    pub fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// A connection wants in. It has not shown a token yet, or not a valid one.
     pub fn enter(&mut self) -> Result<Seat<A>, Full> {
         if self.connections >= self.bounds.connections {

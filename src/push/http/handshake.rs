@@ -40,7 +40,7 @@ pub(super) async fn websocket(
         None => None,
     };
     let now = Instant::now();
-    let settings = Arc::clone(&log.settings);
+    let settings = log.settings();
     let session = match verdict {
         None => Session::new(settings, now),
         Some(Err(NoAccess::Expired | NoAccess::Wrong)) => {

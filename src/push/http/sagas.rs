@@ -59,7 +59,7 @@ pub(super) async fn saga(
     let (version, snapshot) = look(&log, &key, &rights)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let same_epoch = newer.epoch.is_none_or(|epoch| epoch == log.settings.epoch);
+    let same_epoch = newer.epoch.is_none_or(|epoch| epoch == log.epoch);
     let Some(has) = newer.version.filter(|has| same_epoch && *has >= version) else {
         return Ok(json(snapshot));
     };

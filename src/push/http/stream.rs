@@ -52,13 +52,13 @@ pub(super) async fn stream(
         return Err(Problem::forbidden());
     }
     let now = Instant::now();
-    let mut session = Session::with_token(Arc::clone(&log.settings), now, Ok(access));
+    let mut session = Session::with_token(log.settings(), now, Ok(access));
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     for line in requests(&shown, last) {
         session.handle(now, Input::Message(&line));
     }
     let stream = Stream {
-        visit: Visit::begin(&hub, &log, Transport::Sse, hub.config.limits.queue),
+        visit: Visit::begin(&hub, &log, Transport::Sse, hub.terms().config.limits.queue),
         guest,
         session,
         began: false,
@@ -192,7 +192,7 @@ impl Stream {
         }
         for frame in frames {
             if let Some(version) = frame.version() {
-                let _ = writeln!(text, "id: {}:{version}", self.visit.log.settings.epoch);
+                let _ = writeln!(text, "id: {}:{version}", self.visit.log.epoch);
             }
             let _ = writeln!(text, "event: {}\ndata: {}\n", frame.kind(), frame.text());
         }

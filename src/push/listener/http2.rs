@@ -50,7 +50,8 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let patience = hub.config.limits.handshake;
+    let terms = hub.terms();
+    let patience = terms.config.limits.handshake;
     let mut server = http2::Builder::new(Beside(crowd));
     server
         .timer(TokioTimer::new())
@@ -59,8 +60,8 @@ pub(super) async fn serve<S>(
         .max_send_buf_size(usize::try_from(SEND_BUFFER).unwrap_or(usize::MAX))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .keep_alive_interval(hub.config.heartbeat)
-        .keep_alive_timeout(hub.config.limits.pong);
+        .keep_alive_interval(terms.config.heartbeat)
+        .keep_alive_timeout(terms.config.limits.pong);
     let asked = Arc::new(AtomicBool::new(false));
     let service = {
         let (hub, guest, asked) = (Arc::clone(&hub), Arc::clone(&guest), Arc::clone(&asked));

@@ -8,6 +8,7 @@ mod kick;
 mod log;
 mod protocol;
 mod records;
+mod reload;
 mod resume;
 mod saga;
 mod site;

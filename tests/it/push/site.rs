@@ -43,18 +43,19 @@ impl Site {
 
     fn configured(before: &str, lines: &str, keys: &str) -> Self {
         let port = Port::claim();
-        let (lines, limits) = lines.split_once("[push.limits]").unwrap_or((lines, ""));
-        let config = format!(
-            "{before}\n[push]\nlisten = \"127.0.0.1:{}\"\n{}\n[push.auth]\nissuer = \"https://id.example\"\n\
-             {keys}\nleeway = \"0s\"\n[push.limits]\n{limits}\n",
-            port.number(),
-            lines,
-        );
+        let config = config(before, &port, lines, keys);
         let daemon = Daemon::builder(OUTBOXD, &config)
             .file("secret", SECRET)
             .file("state/note", "the daemon's directory for what it keeps")
             .start();
         Self { daemon, port }
+    }
+
+    /// Gives it another configuration without services, which it has to be told to read.
+    pub(super) fn configure(&self, kafka: &Kafka, prefix: &str, lines: &str) {
+        let before = kafka_block(kafka, prefix);
+        let config = config(&before, &self.port, lines, OUR_KEYS);
+        self.daemon.configure(&config);
     }
 
     /// Starts it with another block for Kafka, and without services.
@@ -135,4 +136,15 @@ impl Site {
     pub(super) fn resident(&self) -> f64 {
         self.daemon.metrics().sum("process_resident_memory_bytes")
     }
+}
+
+/// The whole file; `lines` go into `[push]`, and `[push.limits]` may be in them.
+fn config(before: &str, port: &Port, lines: &str, keys: &str) -> String {
+    let (lines, limits) = lines.split_once("[push.limits]").unwrap_or((lines, ""));
+    format!(
+        "{before}\n[push]\nlisten = \"127.0.0.1:{}\"\n{}\n[push.auth]\nissuer = \"https://id.example\"\n\
+         {keys}\nleeway = \"0s\"\n[push.limits]\n{limits}\n",
+        port.number(),
+        lines,
+    )
 }

@@ -30,7 +30,7 @@ use crate::tls::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn under(authority: &Authority) -> String {
+pub(super) fn under(authority: &Authority) -> String {
     authority.sign("IP:127.0.0.1");
     let file = |name: &str| authority.folder.path().join(name).display().to_string();
     format!(
@@ -62,7 +62,7 @@ async fn connect(address: SocketAddr, authority: &Authority, protocols: &[&str])
 type Tls = TlsStream<TcpStream>;
 
 /// The certificate that a new client is shown.
-async fn shown(address: SocketAddr, authority: &Authority) -> CertificateDer<'static> {
+pub(super) async fn shown(address: SocketAddr, authority: &Authority) -> CertificateDer<'static> {
     let stream = connect(address, authority, &[]).await;
     let chain = stream.get_ref().1.peer_certificates();
     chain.unwrap()[0].clone().into_owned()
