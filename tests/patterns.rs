@@ -2,6 +2,7 @@
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
     clippy::unwrap_used,
     missing_docs,
     reason = "a test that cannot go on fails, and says where"
