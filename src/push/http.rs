@@ -5,7 +5,7 @@ mod sagas;
 mod stream;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -13,11 +13,13 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use bytes::Bytes;
 
 use super::hub::Hub;
 use super::listener::Guest;
 use super::problem::Problem;
 use crate::logic::push::admission::Full;
+use crate::logic::push::asyncapi::document;
 use crate::logic::push::session::{Access, NoAccess};
 use crate::metrics::Rejected;
 
@@ -27,6 +29,7 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/ws", get(handshake::websocket))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/sagas", get(sagas::list))
+        .route("/v1/asyncapi.json", get(protocol))
         .route("/v1/sagas/{saga_type}/{saga_id}", get(sagas::saga))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method())
@@ -132,6 +135,13 @@ fn address_of(hub: &Hub, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         address = before.to_canonical();
     }
     address
+}
+
+/// The protocol, for programs.
+async fn protocol() -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, DOCUMENT.clone()).into_response()
 }
 
 fn preflight() -> Response {

@@ -20,6 +20,7 @@ pub(crate) mod installed;
 pub(crate) mod issuer;
 pub(crate) mod kafka;
 pub(crate) mod metrics;
+pub(crate) mod npm;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;

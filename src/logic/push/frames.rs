@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::logic::event::Timestamp;
@@ -73,7 +74,7 @@ impl Frame {
 }
 
 /// What a client asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Request {
     /// Shows a token.
@@ -123,8 +124,9 @@ impl Request {
 }
 
 /// How a subscription begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "mode")]
 pub enum Mode {
     /// The changes after the client's version follow.
     Resumed,
@@ -137,7 +139,7 @@ pub enum Mode {
 }
 
 /// A frame of the server that belongs to one connection.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply<'a> {
     /// A token was taken.
@@ -147,6 +149,7 @@ pub enum Reply<'a> {
         /// What versions are of.
         epoch: &'a str,
         /// When the token expires.
+        #[schemars(extend("format" = "date-time"))]
         expires_at: String,
         /// When to show a new one.
         refresh_in_s: u64,
@@ -201,8 +204,9 @@ pub enum Reply<'a> {
 }
 
 /// Why something was not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "error_code")]
 pub enum ErrorCode {
     /// Not a request.
     BadRequest,
@@ -237,36 +241,60 @@ fn rfc3339(at: Timestamp) -> String {
     at.to_rfc3339().unwrap_or_default()
 }
 
-#[derive(Serialize)]
-struct Snapshot<'a> {
+/// All of a saga.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Snapshot<'a> {
+    #[schemars(extend("const" = "snapshot"))]
     r#type: &'static str,
+    /// What its version is of; over HTTP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<&'a str>,
     saga_type: &'a str,
     saga_id: &'a str,
+    /// Take it, unless it is lower than yours.
     version: i64,
+    /// The home service's word for where it stands.
     state: Option<&'a str>,
+    /// How it ended; none: it has not.
     outcome: Option<Outcome>,
+    /// The earliest event.
+    #[schemars(extend("format" = "date-time"))]
     started_at: String,
+    /// The latest event.
+    #[schemars(extend("format" = "date-time"))]
     at: String,
+    /// In the order in which they were first reported.
     steps: Vec<SnapshotStep<'a>>,
-    /// Nothing is known of time limits without definitions.
+    /// Since when it is beyond its time; nothing is known of time limits without definitions.
+    #[schemars(extend("format" = "date-time"))]
     stuck_since: Option<String>,
+    /// The last that should not have happened, oldest first.
     anomalies: Vec<SnapshotAnomaly>,
+    /// The log no longer has its beginning, and its user is not known.
     partial: bool,
 }
 
-#[derive(Serialize)]
+/// Where a step stands.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "step")]
 struct SnapshotStep<'a> {
     step: &'a str,
     status: StepStatus,
+    /// When that was reported.
+    #[schemars(extend("format" = "date-time"))]
     at: String,
 }
 
-#[derive(Serialize)]
+/// Something that should not have happened.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "anomaly")]
 struct SnapshotAnomaly {
     kind: crate::logic::saga::AnomalyKind,
+    /// When it was reported.
+    #[schemars(extend("format" = "date-time"))]
     at: String,
+    /// By which event.
+    #[schemars(extend("format" = "uuid"))]
     event_id: String,
 }
 
@@ -311,31 +339,45 @@ pub fn snapshot_text(key: &SagaKey, saga: &Saga, epoch: Option<&str>) -> String 
     })
 }
 
-#[derive(Serialize)]
-struct ChangeFrame<'a> {
+/// What one event changed.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ChangeFrame<'a> {
+    #[schemars(extend("const" = "change"))]
     r#type: &'static str,
     saga_type: &'a str,
     saga_id: &'a str,
+    /// The saga's version from now on.
     version: i64,
+    /// Apply it if this is the version that you have; none: the first.
     previous: Option<i64>,
     #[serde(flatten)]
     state: Option<StateFields<'a>>,
+    /// The saga has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
+    /// A participant reported on this step.
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<&'a str>,
+    /// How that step is doing.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<StepStatus>,
+    /// What happened.
     event_type: &'a str,
+    #[schemars(extend("format" = "uuid"))]
     event_id: String,
+    /// When it was reported.
+    #[schemars(extend("format" = "date-time"))]
     at: String,
+    /// The saga had ended before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     after_end: bool,
+    /// What should not have happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     anomaly: Option<crate::logic::saga::AnomalyKind>,
 }
 
-#[derive(Serialize)]
+/// Where the home service says that the saga stands.
+#[derive(Serialize, JsonSchema)]
 struct StateFields<'a> {
     state: &'a str,
     previous_state: Option<&'a str>,

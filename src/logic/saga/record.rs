@@ -1,5 +1,6 @@
 //! Reads one record of the saga topic. Never trusts it: whoever may write to the topic may write nonsense.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -47,8 +48,11 @@ pub struct Report {
 }
 
 /// How a saga ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "outcome")]
 #[expect(missing_docs, reason = "the contract's words")]
 pub enum Outcome {
     Completed,
@@ -72,8 +76,9 @@ impl Outcome {
 }
 
 /// How a step is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "step_status")]
 #[expect(missing_docs, reason = "the contract's words")]
 pub enum StepStatus {
     Pending,

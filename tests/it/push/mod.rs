@@ -1,5 +1,6 @@
 //! The client-facing half with real parts: somebody tells of a saga, a client sees it. Never looks into the daemon.
 
+mod asyncapi;
 mod browser;
 mod hidden;
 mod http;

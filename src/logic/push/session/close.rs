@@ -34,6 +34,22 @@ pub enum Close {
 }
 
 impl Close {
+    /// Every one.
+    pub const ALL: [Self; 12] = [
+        Self::Shutdown,
+        Self::Slow,
+        Self::NoPong,
+        Self::Rotated,
+        Self::NoToken,
+        Self::Busy,
+        Self::Expired,
+        Self::Disconnected,
+        Self::BadRequest,
+        Self::BadToken,
+        Self::FrameTooBig,
+        Self::TooManyConnections,
+    ];
+
     /// Its code.
     pub fn code(self) -> u16 {
         match self {
