@@ -152,17 +152,17 @@ fn of(channel: &str, names: &[String]) -> Value {
 
 fn message(name: &str, schemas: &Map<String, Value>) -> Value {
     let schema = schemas.get(name);
-    let mut message = json!({
-        "name": name,
-        "payload": {"$ref": format!("#{SCHEMAS}/{name}")},
-    });
+    let mut message = Map::new();
+    let mut say = |field: &str, value: Value| message.insert(field.to_owned(), value);
+    say("name", json!(name));
+    say("payload", json!({"$ref": format!("#{SCHEMAS}/{name}")}));
     if let Some(summary) = schema.and_then(|schema| schema.get("description")) {
-        message["summary"] = summary.clone();
+        say("summary", summary.clone());
     }
     if schema.is_some_and(|schema| schema.pointer("/properties/id").is_some()) {
-        message["correlationId"] = json!({"location": "$message.payload#/id"});
+        say("correlationId", json!({"location": "$message.payload#/id"}));
     }
-    message
+    Value::Object(message)
 }
 
 impl Schemas {
