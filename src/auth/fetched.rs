@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::fetch::{self, FetchError};
 use super::jwks;
-use super::keys::Key;
+use super::key::Key;
 use crate::config::push::Algorithm;
 use crate::logic::backoff::Backoff;
 use crate::metrics::KeyMetrics;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::keys::Key;
+use super::key::Key;
 use crate::config::push::Algorithm;
 
 /// A set may have this many bytes.
@@ -77,7 +77,7 @@ fn keys(jwk: &Jwk, algorithms: &[Algorithm]) -> Vec<Key> {
     };
     let key = |algorithm: &Algorithm| {
         let key = public_key(*algorithm, jwk)?;
-        Some(Key::fetched(*algorithm, jwk.kid.clone(), key))
+        Some(Key::public(*algorithm, jwk.kid.clone(), key))
     };
     algorithms.iter().filter(bound).filter_map(key).collect()
 }

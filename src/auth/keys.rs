@@ -1,16 +1,16 @@
-//! What signatures are checked with, each key bound to one algorithm. Never fetches a key itself.
+//! The keys that the configuration names: read here, or fetched by others. Never checks a signature.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::hmac;
 use aws_lc_rs::rsa;
-use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::ParsedPublicKey;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
 use super::fetch::FetchError;
 use super::fetched::{Fetched, Pace};
+use super::key::{Key, hash, verification};
 use crate::config::push::{Algorithm, Auth, Keys};
 use crate::config::{Secret, SecretError, SecretString};
 
@@ -22,37 +22,6 @@ const PEM_KEYS_MAX: usize = 16;
 
 /// An RSA key of 2048 bits has 270 bytes, and no shorter one may check a token (RFC 7518, 3.3).
 const RSA_KEY_BYTES_MIN: usize = 256;
-
-/// One key for one algorithm. A key that serves two is there twice.
-pub(super) struct Key {
-    pub(super) algorithm: Algorithm,
-    /// Its name in a set.
-    pub(super) id: Option<String>,
-    check: Check,
-}
-
-enum Check {
-    Public(ParsedPublicKey),
-    Secret(Box<hmac::Key>),
-}
-
-impl Key {
-    pub(super) fn fetched(algorithm: Algorithm, id: Option<String>, key: ParsedPublicKey) -> Self {
-        Self {
-            algorithm,
-            id,
-            check: Check::Public(key),
-        }
-    }
-
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.check {
-            Check::Public(key) => key.verify_sig(message, signature).is_ok(),
-            // In constant time.
-            Check::Secret(key) => hmac::verify(key, message, signature).is_ok(),
-        }
-    }
-}
 
 /// Where keys are.
 pub(super) enum Source {
@@ -78,13 +47,10 @@ pub(super) fn read(auth: &Auth) -> Result<Source, AuthError> {
         }
         Keys::Secret(reference) => {
             let secret = secret(reference, &auth.algorithms)?;
-            let keys = auth.algorithms.iter().filter_map(|algorithm| {
-                Some(Key {
-                    algorithm: *algorithm,
-                    id: None,
-                    check: Check::Secret(Box::new(secret_key(*algorithm, &secret)?)),
-                })
-            });
+            let keys = auth
+                .algorithms
+                .iter()
+                .filter_map(|algorithm| Key::secret(*algorithm, &secret));
             keys.collect()
         }
     };
@@ -107,43 +73,6 @@ pub(super) fn secret(
         Some(needed) if bytes < needed => Err(AuthError::TooShort { bytes, needed }),
         _ => Ok(secret),
     }
-}
-
-/// A secret as a key of one algorithm; `None` where the algorithm has public keys.
-pub(super) fn secret_key(algorithm: Algorithm, secret: &SecretString) -> Option<hmac::Key> {
-    Some(hmac::Key::new(hash(algorithm)?, secret.expose().as_bytes()))
-}
-
-fn hash(algorithm: Algorithm) -> Option<hmac::Algorithm> {
-    match algorithm {
-        Algorithm::HS256 => Some(hmac::HMAC_SHA256),
-        Algorithm::HS384 => Some(hmac::HMAC_SHA384),
-        Algorithm::HS512 => Some(hmac::HMAC_SHA512),
-        Algorithm::EdDSA
-        | Algorithm::ES256
-        | Algorithm::ES384
-        | Algorithm::RS256
-        | Algorithm::RS384
-        | Algorithm::RS512
-        | Algorithm::PS256
-        | Algorithm::PS384
-        | Algorithm::PS512 => None,
-    }
-}
-
-fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
-    Some(match algorithm {
-        Algorithm::EdDSA => &signature::ED25519,
-        Algorithm::ES256 => &signature::ECDSA_P256_SHA256_FIXED,
-        Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
-        Algorithm::RS256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-        Algorithm::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
-        Algorithm::RS512 => &signature::RSA_PKCS1_2048_8192_SHA512,
-        Algorithm::PS256 => &signature::RSA_PSS_2048_8192_SHA256,
-        Algorithm::PS384 => &signature::RSA_PSS_2048_8192_SHA384,
-        Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
-        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => return None,
-    })
 }
 
 fn read_pem(path: &Path) -> Result<Vec<u8>, AuthError> {
@@ -185,11 +114,7 @@ fn public_keys(pem: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, PemFaul
         let before = keys.len();
         keys.extend(algorithms.iter().filter_map(|algorithm| {
             let key = ParsedPublicKey::new(verification(*algorithm)?, &der).ok()?;
-            Some(Key {
-                algorithm: *algorithm,
-                id: None,
-                check: Check::Public(key),
-            })
+            Some(Key::public(*algorithm, None, key))
         }));
         if keys.len() == before {
             return Err(PemFault::Unfit { number });

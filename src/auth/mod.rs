@@ -18,6 +18,7 @@ mod claims;
 mod fetch;
 mod fetched;
 mod jwks;
+mod key;
 mod keys;
 mod refused;
 mod sign;
@@ -28,7 +29,8 @@ pub use keys::{AuthError, PemFault};
 pub use refused::{Refused, Why};
 pub use sign::sign;
 
-use keys::{Key, Source};
+use key::Key;
+use keys::Source;
 
 /// A token may have this many bytes; longer ones are refused before they are decoded.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;

@@ -5,7 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::keys::{AuthError, secret, secret_key};
+use super::key::secret_key;
+use super::keys::{AuthError, secret};
 use crate::config::push::{Auth, Keys};
 
 /// Signs claims with the secret and the first of the algorithms. Blocks for as long as a local file takes.

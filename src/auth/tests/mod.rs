@@ -115,7 +115,7 @@ static OURS: LazyLock<Pairs> = LazyLock::new(Pairs::new);
 static THEIRS: LazyLock<Pairs> = LazyLock::new(Pairs::new);
 
 fn hmac(algorithm: Algorithm, secret: &str, message: &[u8]) -> Vec<u8> {
-    let key = super::keys::secret_key(algorithm, &SecretString::new(secret.to_owned())).unwrap();
+    let key = key::secret_key(algorithm, &SecretString::new(secret.to_owned())).unwrap();
     aws_lc_rs::hmac::sign(&key, message).as_ref().to_vec()
 }
 
