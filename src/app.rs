@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -19,6 +19,7 @@ use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
 use crate::logic::health::Health;
 use crate::logic::lease::Holder;
+use crate::logic::saga::Definitions;
 use crate::metrics::{Metrics, MetricsError};
 use crate::push::{self, Push, PushError};
 use crate::relay::Shared;
@@ -85,7 +86,11 @@ fn halved(mut config: Config, only: Option<Half>) -> Config {
 }
 
 /// Runs until SIGTERM or SIGINT, and drains; a second signal leaves at once.
-pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
+pub async fn run(
+    config: Config,
+    definitions: Definitions,
+    only: Option<Half>,
+) -> Result<(), AppError> {
     let host = |what: &str| {
         let what = what.to_owned();
         move |source| AppError::Host { what, source }
@@ -110,7 +115,8 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
     let clients = Clients::new(config.kafka.clone(), &config.relay.instance);
     let topics = Topics::new(&clients)?;
     let config = halved(config, only);
-    let push = start_push(&config, &clients, &topics, &tasks, &health)?;
+    let (definitions, defined) = watch::channel(Arc::new(definitions));
+    let push = start_push(&config, &clients, &topics, defined, &tasks, &health)?;
     let (push, clients_half) = push.unzip();
     let shared = shared(&config, clients, topics, health.clone())?;
     let sources = Sources::new(shared, tasks.clone(), metrics.clone());
@@ -146,6 +152,7 @@ pub async fn run(config: Config, only: Option<Half>) -> Result<(), AppError> {
         only,
         sources,
         push: clients_half.clone(),
+        definitions,
         metrics,
         draining: tasks.stopping(),
     };
@@ -182,6 +189,7 @@ fn start_push(
     config: &Config,
     clients: &Clients,
     topics: &Topics,
+    definitions: watch::Receiver<Arc<Definitions>>,
     tasks: &Tasks,
     health: &Health,
 ) -> Result<Option<(admin::Clients, push::Control)>, AppError> {
@@ -189,7 +197,8 @@ fn start_push(
         return Ok(None);
     };
     let (clients, topics) = (clients.clone(), topics.clone());
-    let (push, status) = Push::bind(push, clients, topics, health.clone(), tasks.stopping())?;
+    let health = health.clone();
+    let (push, status) = Push::bind(push, clients, topics, health, definitions, tasks.stopping())?;
     let (kick, control) = (Arc::new(push.kicks()), push.control());
     tasks.spawn("push", push.run());
     Ok(Some((admin::Clients { status, kick }, control)))

@@ -6,6 +6,9 @@
     reason = "a test may fail"
 )]
 
+#[path = "cli/definitions.rs"]
+mod definitions;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ("host", &[]),
     ("failpoint", &[]),
     ("authorities", &[]),
-    ("config", &["config"]),
+    ("config", &["config", "logic"]),
     ("logging", &[]),
     ("metrics", &["metrics", "logic"]),
     ("systemd", &[]),

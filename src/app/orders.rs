@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::signal::unix::Signal;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ use super::{GRACE, Half, halved};
 use crate::admin::{Done, Fault, Order, Refusal, Request};
 use crate::config::{Config, Source, SourceChanges};
 use crate::logging;
+use crate::logic::saga::Definitions;
 use crate::logic::status::{Phase, SourceStatus};
 use crate::metrics::Metrics;
 use crate::push;
@@ -39,6 +40,8 @@ pub(super) struct Orders {
     pub(super) only: Option<Half>,
     pub(super) sources: Sources,
     pub(super) push: Option<push::Control>,
+    /// What sagas should look like that begin from now on.
+    pub(super) definitions: watch::Sender<Arc<Definitions>>,
     pub(super) metrics: Metrics,
     pub(super) draining: CancellationToken,
 }
@@ -145,6 +148,7 @@ impl Orders {
             fault: Fault::Configuration,
         };
         let new = Config::load(&old.file).map_err(|errors| configuration(&errors))?;
+        let definitions = new.definitions().map_err(|errors| configuration(&errors))?;
         let new = halved(new, self.only);
         let fixed = old.fixed_differences(&new);
         if !fixed.is_empty() {
@@ -170,6 +174,7 @@ impl Orders {
         if let (Some(push), Some(renewal)) = (&self.push, renewal) {
             push.apply(renewal);
         }
+        self.definitions.send_replace(Arc::new(definitions));
         let SourceChanges {
             removed,
             changed,

@@ -22,43 +22,56 @@ pub struct Args {
 
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let config = load(file)?;
+    let definitions = config.definitions();
+    let mut errors: Vec<String> = Vec::new();
+    errors.extend(definitions.as_ref().err().map(ToString::to_string));
     let findings = findings(&config);
     if !findings.is_empty() {
-        let count = findings.len();
-        let errors = if count == 1 { "error" } else { "errors" };
-        let list: Vec<_> = findings
-            .iter()
-            .map(|finding| format!("error: {finding}\n"))
-            .collect();
-        let message = format!(
-            "{}\n{count} {errors} in what {} names",
+        let list: Vec<_> = findings.iter().map(|it| format!("error: {it}\n")).collect();
+        let count = counted(findings.len(), "error");
+        errors.push(format!(
+            "{}\n{count} in what {} names",
             list.join(""),
             file.display()
-        );
+        ));
+    }
+    if !errors.is_empty() {
         return Err(Failure {
             exit: Exit::Config,
-            message,
+            message: errors.join("\n\n"),
         });
     }
-    let sources = match config.sources.len() {
-        0 => "no sources".to_owned(),
-        1 => "1 source".to_owned(),
-        count => format!("{count} sources"),
-    };
-    let push = if config.push.is_some() {
-        "push"
-    } else {
-        "no push"
-    };
+    let mut found = vec![counted(config.sources.len(), "source")];
+    found.push(
+        if config.push.is_some() {
+            "push"
+        } else {
+            "no push"
+        }
+        .to_owned(),
+    );
+    if config.saga_definitions.is_some() {
+        found.push(counted(definitions?.all().count(), "saga definition"));
+    }
     writeln!(
         io::stdout().lock(),
-        "{}: ok ({sources}, {push})",
-        file.display()
+        "{}: ok ({})",
+        file.display(),
+        found.join(", ")
     )?;
     if args.connect {
         connect::execute(config).await?;
     }
     Ok(())
+}
+
+/// "no sources", "1 source", "2 sources".
+fn counted(count: usize, of: &str) -> String {
+    match count {
+        0 => format!("no {of}s"),
+        1 => format!("1 {of}"),
+        count => format!("{count} {of}s"),
+    }
 }
 
 /// What is wrong with the files and secrets that the configuration names, each with its key.

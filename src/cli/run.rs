@@ -29,12 +29,15 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
         Half::Relay => app::Half::Relay,
         Half::Push => app::Half::Push,
     });
-    app::run(config, only).await.map_err(|error| match error {
-        AppError::Listen { .. } | AppError::Kafka(_) | AppError::Push(_) => {
-            Failure::new(Exit::Config, error)
-        }
-        AppError::Host { .. } | AppError::Metrics(_) | AppError::Failed => {
-            Failure::new(Exit::Bug, error)
-        }
-    })
+    let definitions = config.definitions()?;
+    app::run(config, definitions, only)
+        .await
+        .map_err(|error| match error {
+            AppError::Listen { .. } | AppError::Kafka(_) | AppError::Push(_) => {
+                Failure::new(Exit::Config, error)
+            }
+            AppError::Host { .. } | AppError::Metrics(_) | AppError::Failed => {
+                Failure::new(Exit::Bug, error)
+            }
+        })
 }

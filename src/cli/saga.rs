@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, Failure, load, table};
 use crate::config::Config;
 use crate::kafka::{Clients, Fed, Owner, SagaLog, SagaLogError, Topics};
+use crate::logic::event::Timestamp;
 use crate::logic::push::frames::Frame;
 use crate::logic::push::partition::{Filter, Keep, Listed, Partition, Sink};
 use crate::logic::push::placement::partition_of;
 use crate::logic::rights::Rights;
-use crate::logic::saga::SagaKey;
+use crate::logic::saga::{Definitions, SagaKey};
 
 /// Arguments of `saga`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,9 @@ pub enum Command {
         /// In this state only.
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
+        /// Beyond the limit of their state only; limits are in definitions of sagas.
+        #[arg(long)]
+        stuck: bool,
         /// At most so many.
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
@@ -92,21 +96,23 @@ impl Sink for Nobody {
 
 pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
     let config = load(file)?;
+    let definitions = Arc::new(config.definitions()?);
     let everything = json!([{"saga_type": "*"}]);
     let rights = Rights::new(None, Some(&everything));
-    let partitions = read(&config).await?;
+    let partitions = read(&config, &definitions).await?;
     let mut out = std::io::stdout().lock();
     match args.command {
         Command::List {
             saga_type,
             state,
+            stuck,
             limit,
             json,
         } => {
             let filter = Filter {
                 saga_type,
                 state,
-                stuck: false,
+                stuck,
                 after: (i64::MIN, i64::MIN),
                 limit,
             };
@@ -158,7 +164,10 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
 }
 
 /// Reads the log up to now.
-async fn read(config: &Config) -> Result<Vec<Partition<Nobody>>, Failure> {
+async fn read(
+    config: &Config,
+    definitions: &Arc<Definitions>,
+) -> Result<Vec<Partition<Nobody>>, Failure> {
     let keep = config.push.as_ref().map_or(USUAL, |push| Keep {
         history: push.history,
         finished: push.keep_finished,
@@ -175,7 +184,7 @@ async fn read(config: &Config) -> Result<Vec<Partition<Nobody>>, Failure> {
         mailboxes
             .into_iter()
             .zip(0..)
-            .map(|(mailbox, number)| fold(number, keep, mailbox, &progress)),
+            .map(|(mailbox, number)| fold(number, keep, definitions, mailbox, &progress)),
     );
     let history_ms = i64::try_from(keep.history.as_millis()).unwrap_or(i64::MAX);
     let since_ms = now_ms().saturating_sub(history_ms);
@@ -195,13 +204,17 @@ async fn read(config: &Config) -> Result<Vec<Partition<Nobody>>, Failure> {
 async fn fold(
     number: i32,
     keep: Keep,
+    definitions: &Arc<Definitions>,
     mut mailbox: mpsc::Receiver<Fed>,
     progress: &Progress,
 ) -> Partition<Nobody> {
     let mut partition = Partition::new(number, keep, 0, false);
     while let Some(fed) = mailbox.recv().await {
         match fed {
-            Fed::Start(offset) => partition = Partition::new(number, keep, 0, offset == 0),
+            Fed::Start(offset) => {
+                partition = Partition::new(number, keep, 0, offset == 0);
+                partition.define(definitions);
+            }
             Fed::Records(records) => {
                 progress.add(records.len());
                 for record in records {
@@ -272,7 +285,9 @@ fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 fn list(sagas: &[Value], now_seconds: f64) -> String {
-    let head = ["TYPE", "ID", "STATE", "OUTCOME", "STEPS", "CHANGED"];
+    let head = [
+        "TYPE", "ID", "STATE", "OUTCOME", "STEPS", "CHANGED", "STUCK",
+    ];
     let row = |saga: &Value| {
         let steps = items(saga, "steps");
         let (mut done, mut all) = (0_usize, 0_usize);
@@ -280,32 +295,41 @@ fn list(sagas: &[Value], now_seconds: f64) -> String {
             all += 1;
             done += usize::from(text(step, "status") == "done");
         }
-        let at = crate::logic::event::Timestamp::from_rfc3339(&text(saga, "at"));
-        let changed = at.map_or("-".to_owned(), |at| {
-            format!(
-                "{} ago",
-                table::age((now_seconds - at.as_seconds()).max(0.0))
-            )
-        });
+        let age = |field| {
+            let at = Timestamp::from_rfc3339(&text(saga, field))?;
+            Some(table::age((now_seconds - at.as_seconds()).max(0.0)))
+        };
+        let dash = || "-".to_owned();
         vec![
             text(saga, "saga_type"),
             text(saga, "saga_id"),
             text(saga, "state"),
             text(saga, "outcome"),
             format!("{done}/{all}"),
-            changed,
+            age("at").map_or_else(dash, |age| format!("{age} ago")),
+            age("stuck_since").map_or_else(dash, |age| format!("for {age}")),
         ]
     };
     table::render(&head, sagas.iter().map(row))
 }
 
 fn show(saga: &Value) -> String {
-    let facts = ["state", "outcome", "started_at", "at"].map(|field| {
+    let facts = ["state", "outcome", "started_at", "at", "stuck_since"].map(|field| {
         let name = if field == "at" { "changed_at" } else { field };
         vec![name.replace('_', " "), text(saga, field)]
     });
     let [saga_type, saga_id] = &["saga_type", "saga_id"].map(|field| text(saga, field));
     let mut shown = table::render(&[saga_type, saga_id], facts.into_iter());
+    let remaining: Vec<_> = items(saga, "remaining_steps")
+        .filter_map(Value::as_str)
+        .collect();
+    if !remaining.is_empty() {
+        shown.push_str(&format!("\nstill to do: {}\n", remaining.join(", ")));
+    }
+    for due in items(saga, "due_compensations") {
+        let [step, compensation] = ["step", "compensation"].map(|field| text(due, field));
+        shown.push_str(&format!("\nto be undone: {step}, by {compensation}\n"));
+    }
     let steps: Vec<_> = items(saga, "steps")
         .map(|step| vec![text(step, "step"), text(step, "status"), text(step, "at")])
         .collect();
@@ -364,7 +388,7 @@ mod tests {
             "started_at": "1970-01-01T00:00:00.000000Z", "at": "1970-01-01T00:01:00.000000Z",
             "steps": [{"step": "create-ticket", "status": "done", "at": "1970-01-01T00:00:30.000000Z"},
                       {"step": "confirm-ticket", "status": "pending", "at": "1970-01-01T00:00:40.000000Z"}],
-            "stuck_since": null, "partial": false,
+            "stuck_since": "1970-01-01T00:01:30.000000Z", "partial": false, "remaining_steps": ["confirm-ticket", "deliver"],
             "anomalies": [{"kind": "foreign_state", "at": "1970-01-01T00:00:50.000000Z", "event_id": "e"}],
         })
     }
@@ -373,8 +397,8 @@ mod tests {
     fn a_list_has_a_line_for_each() {
         assert_eq!(
             list(&[saga()], 120.0),
-            "TYPE          ID    STATE     OUTCOME    STEPS  CHANGED\n\
-             create-order  o-42  APPROVED  completed  1/2    60 s ago\n"
+            "TYPE          ID    STATE     OUTCOME    STEPS  CHANGED   STUCK\n\
+             create-order  o-42  APPROVED  completed  1/2    60 s ago  for 30 s\n"
         );
     }
 
@@ -387,6 +411,9 @@ mod tests {
              outcome       completed\n\
              started at    1970-01-01T00:00:00.000000Z\n\
              changed at    1970-01-01T00:01:00.000000Z\n\
+             stuck since   1970-01-01T00:01:30.000000Z\n\
+             \n\
+             still to do: confirm-ticket, deliver\n\
              \n\
              STEP            STATUS   AT\n\
              create-ticket   done     1970-01-01T00:00:30.000000Z\n\

@@ -1,4 +1,4 @@
-//! How the errors of a file look: all of them, each with its place, the line, a caret, and what to do.
+//! How the errors of files look: all of them, each with its place, the line, a caret, and what to do.
 //!
 //! Keeps only what may be shown: the text of the file is masked when a report is made, not when it is printed.
 
@@ -11,16 +11,16 @@ use super::value::Fault;
 /// More than this of a line is not shown.
 const LINE_CHARS_MAX: usize = 120;
 
-/// Everything that is wrong with a configuration, in the order of the file.
+/// Everything that is wrong with a configuration, file by file and in the order of each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors {
-    file: String,
     reports: Vec<Report>,
 }
 
 /// One error, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Report {
+    file: String,
     fault: Fault,
     place: Option<Place>,
 }
@@ -45,10 +45,16 @@ pub(super) struct Problem {
 impl ConfigErrors {
     /// An error that has no place in the file, such as that there is no file.
     pub(super) fn whole(file: String, fault: Fault) -> Self {
+        let place = None;
         Self {
-            file,
-            reports: vec![Report { fault, place: None }],
+            reports: vec![Report { file, fault, place }],
         }
+    }
+
+    /// Those of several files; none if there are none.
+    pub(super) fn all(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let reports: Vec<_> = errors.into_iter().flat_map(|it| it.reports).collect();
+        (!reports.is_empty()).then_some(Self { reports })
     }
 
     /// `strict`: the text is not TOML, so only what is certain not to be a secret is shown.
@@ -57,12 +63,12 @@ impl ConfigErrors {
         problems.dedup_by(|a, b| a.span == b.span && a.fault == b.fault);
         let hidden = mask::hidden(text, strict);
         let report = |problem: Problem| Report {
+            file: file.clone(),
             place: Some(Place::of(text, &problem.span, &hidden)),
             // A key is repeated in it, and may hold what a terminal obeys.
             fault: Fault::new(visible(&problem.fault.what), visible(&problem.fault.remedy)),
         };
         Self {
-            file,
             reports: problems.into_iter().map(report).collect(),
         }
     }
@@ -149,7 +155,7 @@ impl Place {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Report { fault, place } in &self.reports {
+        for Report { file, fault, place } in &self.reports {
             writeln!(f, "error: {}", fault.what)?;
             let gutter = place
                 .as_ref()
@@ -162,7 +168,7 @@ impl fmt::Display for ConfigErrors {
                     caret_at,
                     carets,
                 }) => {
-                    writeln!(f, "{:gutter$}--> {}:{line}:{column}", "", self.file)?;
+                    writeln!(f, "{:gutter$}--> {file}:{line}:{column}", "")?;
                     writeln!(f, "{:gutter$} |", "")?;
                     writeln!(f, "{}", format!("{line} | {shown}").trim_end())?;
                     writeln!(
@@ -173,13 +179,15 @@ impl fmt::Display for ConfigErrors {
                         "^".repeat(*carets)
                     )?;
                 }
-                None => writeln!(f, "{:gutter$}--> {}", "", self.file)?,
+                None => writeln!(f, "{:gutter$}--> {file}", "")?,
             }
             writeln!(f, "{:gutter$} = help: {}\n", "", fault.remedy)?;
         }
+        let mut files: Vec<_> = self.reports.iter().map(|it| it.file.as_str()).collect();
+        files.dedup();
         match self.reports.len() {
-            1 => write!(f, "1 error in {}", self.file),
-            count => write!(f, "{count} errors in {}", self.file),
+            1 => write!(f, "1 error in {}", files.join(", ")),
+            count => write!(f, "{count} errors in {}", files.join(", ")),
         }
     }
 }

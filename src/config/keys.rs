@@ -41,6 +41,25 @@ impl Section<'_> {
             .and_then(|value| self.text_of(key, "…", value, read))
     }
 
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &'static str,
+        default: Option<&str>,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        self.text(key, default, |text| chosen(text, choices))
+    }
+
+    /// One of a few words that may be left out.
+    pub(super) fn optional_choice<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        self.optional_text(key, |text| chosen(text, choices))
+    }
+
     /// A list of texts.
     pub(super) fn texts<T>(
         &self,
@@ -48,12 +67,24 @@ impl Section<'_> {
         default: &[&str],
         read: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<Vec<T>> {
+        let texts = self.placed_texts(key, default, read)?;
+        Some(texts.into_iter().map(|(text, _)| text).collect())
+    }
+
+    /// A list of texts, each with its place.
+    pub(super) fn placed_texts<T>(
+        &self,
+        key: &'static str,
+        default: &[&str],
+        read: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<Vec<(T, Range<usize>)>> {
         let shown: Vec<String> = default.iter().map(|text| quoted(text)).collect();
         let Some(value) = self.given(key, Some(&format!("[{}]", shown.join(", ")))) else {
             let span = self.span.clone();
             return default
                 .iter()
                 .map(|text| self.proven(key, span.clone(), "", read(text)))
+                .map(|text| Some((text?, span.clone())))
                 .collect();
         };
         let Some(values) = value.get_ref().as_array() else {
@@ -67,7 +98,7 @@ impl Section<'_> {
         // All of them are read before the first failure counts, so that each is complained of.
         let read: Vec<_> = values
             .iter()
-            .map(|value| self.text_of(key, "…", value, &read))
+            .map(|value| Some((self.text_of(key, "…", value, &read)?, value.span())))
             .collect();
         read.into_iter().collect()
     }
@@ -221,4 +252,15 @@ impl Section<'_> {
             |fault: Fault| Fault::new(format!("`{key}`: {}{origin}", fault.what), fault.remedy);
         result.map_err(|fault| self.refuse(span, named(fault))).ok()
     }
+}
+
+fn chosen<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, Fault> {
+    let found = choices.iter().find(|(word, _)| *word == text);
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        let words: Vec<_> = choices.iter().map(|(word, _)| quoted(word)).collect();
+        Fault::new(
+            "this is not a word that is known here",
+            format!("write {}", words.join(" or ")),
+        )
+    })
 }

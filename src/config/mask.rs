@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::librdkafka;
 
-/// Keys of the file whose values may be shown.
-const SHOWN: [&str; 44] = [
+/// Keys of the file, and of definitions of sagas, whose values may be shown.
+const SHOWN: [&str; 53] = [
     "algorithms",
     "allowed_origins",
     "audience",
@@ -16,6 +16,7 @@ const SHOWN: [&str; 44] = [
     "bootstrap_servers",
     "bytes",
     "certificate",
+    "compensation",
     "connections",
     "connections_per_address",
     "connections_per_user",
@@ -38,14 +39,21 @@ const SHOWN: [&str; 44] = [
     "issuer",
     "jwks_url",
     "keep_finished",
+    "kind",
     "lease",
     "leeway",
+    "limit",
     "linger",
     "listen",
+    "next",
     "on_refused",
+    "outcome",
     "pong",
     "prefix",
     "queue",
+    "saga",
+    "service",
+    "since",
     "socket",
     "state_directory",
     "subscriptions",
@@ -53,6 +61,7 @@ const SHOWN: [&str; 44] = [
     "unauthenticated",
     "url",
     "user_claim",
+    "version",
 ];
 
 /// Keys that everybody may see although nobody may see their values.

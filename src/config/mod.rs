@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub mod database;
+mod definitions;
 mod diagnostics;
 mod keys;
 mod librdkafka;
@@ -29,6 +30,7 @@ pub use reload::SourceChanges;
 pub use secret::{Secret, SecretError, SecretString};
 pub use value::{Fault, Network, duration};
 
+use crate::logic::saga::Definitions;
 use section::Outside;
 
 /// A file may have this many bytes.
@@ -83,32 +85,43 @@ impl Config {
         read::config(file, text, &outside()).0
     }
 
+    /// Reads and proves the definitions of sagas, as of now.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them, at once.
+    pub fn definitions(&self) -> Result<Definitions, ConfigErrors> {
+        let pattern = self.saga_definitions.as_deref();
+        pattern.map_or_else(|| Ok(Definitions::default()), definitions::read)
+    }
+
     /// The effective configuration as TOML: defaults filled in, paths absolute, secrets as their references.
     pub fn show(&self) -> String {
         show::config(self)
     }
 }
 
-/// The file's text.
+/// The text of the configuration.
 fn text_of(file: &Path) -> Result<String, ConfigErrors> {
-    let whole = |what: String, remedy: &str| {
-        ConfigErrors::whole(file.display().to_string(), Fault::new(what, remedy))
+    read_text(
+        file,
+        "the configuration",
+        "write one (config/outboxd.toml shows every key), \
+         or say where it is with --config or OUTBOXD_CONFIG",
+    )
+}
+
+/// The text of a file; `what` it is, and what to do when it cannot be read.
+fn read_text(file: &Path, what: &str, remedy: &str) -> Result<String, ConfigErrors> {
+    let whole = |fault: String, remedy: &str| {
+        ConfigErrors::whole(file.display().to_string(), Fault::new(fault, remedy))
     };
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            whole(
-                format!("cannot read the configuration: {error}"),
-                "write one (config/outboxd.toml shows every key), \
-                 or say where it is with --config or OUTBOXD_CONFIG",
-            )
-        })?;
+        .map_err(|error| whole(format!("cannot read {what}: {error}"), remedy))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-        return Err(whole(
-            "the configuration has more than 1 MiB".to_owned(),
-            "is it the right file?",
-        ));
+        let fault = format!("{what} has more than 1 MiB");
+        return Err(whole(fault, "is it the right file?"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error
@@ -117,7 +130,7 @@ fn text_of(file: &Path) -> Result<String, ConfigErrors> {
             .unwrap_or_default();
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         whole(
-            format!("line {line} of the configuration is not UTF-8"),
+            format!("line {line} of {what} is not UTF-8"),
             "save the file as UTF-8",
         )
     })

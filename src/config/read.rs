@@ -12,6 +12,9 @@ use super::{
     Admin, Batch, Config, ConfigErrors, Kafka, OnRefused, Relay, Source, database, properties, push,
 };
 
+/// What explains every key.
+const MANUAL: &str = "config/outboxd.toml";
+
 /// Reads a whole file; also returns every key that was asked for.
 pub(super) fn config(
     file: &Path,
@@ -22,7 +25,7 @@ pub(super) fn config(
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
     let (table, broken) = DeTable::parse_recoverable(text);
-    let reader = Reader::new(outside, base);
+    let reader = Reader::new(outside, base, MANUAL);
     let config = root(
         Section::root(&reader, table.get_ref()),
         &absolute,
@@ -44,13 +47,13 @@ pub(super) fn config(
 pub(super) fn socket(file: &Path, text: &str, outside: &Outside<'_>) -> Option<PathBuf> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let (table, _) = DeTable::parse_recoverable(text);
-    let reader = Reader::new(outside, absolute.parent().unwrap_or(Path::new("/")));
+    let reader = Reader::new(outside, absolute.parent().unwrap_or(Path::new("/")), MANUAL);
     let root = Section::root(&reader, table.get_ref());
     socket_in(&root.section("admin"))
 }
 
 /// Errors of the TOML itself, and of the values as well if what is broken is nothing but a value.
-fn syntax(text: &str, broken: &[toml::de::Error], values: Vec<Problem>) -> Vec<Problem> {
+pub(super) fn syntax(text: &str, broken: &[toml::de::Error], values: Vec<Problem>) -> Vec<Problem> {
     let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count();
     let unquoted =
         |error: &toml::de::Error| error.message().starts_with("string values must be quoted");
@@ -227,14 +230,11 @@ fn source(name: &str, section: Section<'_>) -> Option<Source> {
     let database = section.text("url", None, |text| database::parse(text, base));
     let password = section.secret("password");
     let batch = batch(section.section("batch"));
-    let on_refused = section.text("on_refused", Some("block-key"), |text| match text {
-        "block-key" => Ok(OnRefused::BlockKey),
-        "skip" => Ok(OnRefused::Skip),
-        _ => Err(Fault::new(
-            "this is not a way to go on after a refused event",
-            "write \"block-key\" (its key waits) or \"skip\" (its key goes on)",
-        )),
-    });
+    let refused = [
+        ("block-key", OnRefused::BlockKey),
+        ("skip", OnRefused::Skip),
+    ];
+    let on_refused = section.choice("on_refused", Some("block-key"), &refused);
     let dead_letter_limit = section.number("dead_letter_limit", 100_000, 0..=NUMBER_MAX);
     section.end();
     let mut database = database?;

@@ -36,15 +36,18 @@ pub(super) struct Key {
 pub(super) struct Reader<'a> {
     pub(super) outside: &'a Outside<'a>,
     pub(super) base: &'a Path,
+    /// What explains every key.
+    manual: &'static str,
     problems: RefCell<Vec<Problem>>,
     keys: RefCell<Vec<Key>>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(outside: &'a Outside<'a>, base: &'a Path) -> Self {
+    pub(super) fn new(outside: &'a Outside<'a>, base: &'a Path, manual: &'static str) -> Self {
         Self {
             outside,
             base,
+            manual,
             problems: RefCell::default(),
             keys: RefCell::default(),
         }
@@ -221,10 +224,21 @@ impl<'a> Section<'a> {
     pub(super) fn missing<T>(&self, key: &str) -> Option<T> {
         if !self.broken {
             let what = format!("`{key}` is missing in {}", self.title);
-            let fault = Fault::new(what, "add it; config/outboxd.toml explains every key");
+            let remedy = format!("add it; {} explains every key", self.reader.manual);
+            let fault = Fault::new(what, remedy);
             self.reader.note(self.span.clone(), fault);
         }
         None
+    }
+
+    /// Whether a key is given, rightly or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Whether there is something else in this table's place; that has been complained of.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Notes an error at a place.

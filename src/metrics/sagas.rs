@@ -3,11 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{counter, gauge, histogram};
-use crate::logic::saga::Change;
+use crate::logic::push::partition::{Changed, Standing};
+use crate::logic::saga::Definitions;
 use crate::logic::saga::labels::Labels;
-
-/// A saga that no home service has set a state of yet.
-const NO_STATE: &str = "none";
 
 /// Counts sagas; shared by all partitions.
 #[derive(Debug, Clone, Default)]
@@ -16,24 +14,46 @@ pub struct SagaMetrics {
 }
 
 impl SagaMetrics {
-    /// A saga has changed. What happened before this daemon began is no news: only gauges tell of it.
-    pub fn changed(&self, saga_type: &str, began: bool, change: &Change, is_news: bool) {
-        let mut labels = self.labels();
-        match &change.state {
-            Some((state, before)) => {
-                if !began {
-                    let before = before.as_deref().unwrap_or(NO_STATE);
-                    add(&mut labels, saga_type, before, -1.0);
-                }
-                add(&mut labels, saga_type, state, 1.0);
+    /// Makes the series of every state that is defined appear, at zero.
+    pub fn define(&self, definitions: &Definitions) {
+        for definition in definitions.all() {
+            for state in &definition.states {
+                let standing = Standing {
+                    saga_type: (*definition.saga_type).into(),
+                    definition: Some(Arc::clone(definition)),
+                    state: Some(state.name.clone()),
+                    is_stuck: false,
+                };
+                self.count(&standing, 0.0);
             }
-            None if began => add(&mut labels, saga_type, NO_STATE, 1.0),
-            None => {}
+        }
+    }
+
+    /// A saga has changed. What happened before this daemon began is no news: only gauges tell of it.
+    pub fn changed(&self, changed: &Changed, is_news: bool) {
+        let (now, change) = (&changed.standing, &changed.change);
+        let before = Standing {
+            state: match &change.state {
+                Some((_, before)) => before.clone(),
+                None => now.state.clone(),
+            },
+            is_stuck: match change.stuck_since {
+                Some(since) => since.is_none(),
+                None => now.is_stuck,
+            },
+            ..now.clone()
+        };
+        if changed.began {
+            self.count(now, 1.0);
+        } else if before != *now {
+            self.count(&before, -1.0);
+            self.count(now, 1.0);
         }
         if !is_news {
             return;
         }
-        let of_type = labels.saga_type(saga_type).to_owned();
+        let (mut labels, definition) = (self.labels(), now.definition.as_deref());
+        let of_type = labels.saga_type(&now.saga_type, definition).to_owned();
         if let (Some(duration), Some(outcome)) = (change.duration, change.outcome) {
             let labels = [
                 ("saga_type", of_type.clone()),
@@ -43,7 +63,7 @@ impl SagaMetrics {
             histogram!("outboxd_saga_duration_seconds", &labels).record(duration.as_secs_f64());
         }
         if let (Some(took), Some((step, _))) = (change.step_took, &change.step) {
-            let (saga_type, step) = labels.step(saga_type, step);
+            let (saga_type, step) = labels.step(&now.saga_type, definition, step);
             let labels = [
                 ("saga_type", saga_type.to_owned()),
                 ("step", step.to_owned()),
@@ -57,37 +77,35 @@ impl SagaMetrics {
     }
 
     /// A saga is known from before.
-    pub fn known(&self, saga_type: &str, state: Option<&str>) {
-        add(
-            &mut self.labels(),
-            saga_type,
-            state.unwrap_or(NO_STATE),
-            1.0,
-        );
+    pub fn known(&self, standing: &Standing) {
+        self.count(standing, 1.0);
     }
 
     /// A saga is not looked at any more.
-    pub fn forgotten(&self, saga_type: &str, state: Option<&str>) {
-        add(
-            &mut self.labels(),
+    pub fn forgotten(&self, standing: &Standing) {
+        self.count(standing, -1.0);
+    }
+
+    /// So many more sagas stand like this.
+    fn count(&self, standing: &Standing, more: f64) {
+        let Standing {
             saga_type,
-            state.unwrap_or(NO_STATE),
-            -1.0,
-        );
+            definition,
+            state,
+            is_stuck,
+        } = standing;
+        let mut labels = self.labels();
+        let (saga_type, state) = labels.state(saga_type, definition.as_deref(), state.as_deref());
+        let labels = [
+            ("saga_type", saga_type.to_owned()),
+            ("state", state.to_owned()),
+        ];
+        gauge!("outboxd_sagas", &labels).increment(more);
+        let stuck = if *is_stuck { more } else { 0.0 };
+        gauge!("outboxd_sagas_stuck", &labels).increment(stuck);
     }
 
     fn labels(&self) -> MutexGuard<'_, Labels> {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn add(labels: &mut Labels, saga_type: &str, state: &str, count: f64) {
-    let (saga_type, state) = labels.state(saga_type, state);
-    let labels = [
-        ("saga_type", saga_type.to_owned()),
-        ("state", state.to_owned()),
-    ];
-    gauge!("outboxd_sagas", &labels).increment(count);
-    // Without definitions there are no time limits to be beyond.
-    gauge!("outboxd_sagas_stuck", &labels).set(0.0);
 }

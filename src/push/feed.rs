@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::queue::{Note, Queue};
@@ -13,7 +13,7 @@ use crate::logic::push::partition::{
     Applied, Filter, Given, Keep, Listed, Part, Partition, SessionId,
 };
 use crate::logic::rights::Rights;
-use crate::logic::saga::{SagaKey, Unreadable};
+use crate::logic::saga::{Definitions, SagaKey, Unreadable};
 use crate::metrics::{PartitionMetrics, PushMetrics, SagaMetrics, Skipped};
 
 /// Bytes of recent changes that one partition keeps for clients that come back.
@@ -93,6 +93,8 @@ impl From<Fed> for Mail {
 pub(super) struct Actors {
     pub(super) epoch: Arc<str>,
     pub(super) keep: Keep,
+    /// What sagas should look like; may change at any time.
+    pub(super) definitions: watch::Receiver<Arc<Definitions>>,
     pub(super) metrics: PushMetrics,
     pub(super) sagas: SagaMetrics,
     pub(super) health: Health,
@@ -137,8 +139,7 @@ impl Drop for Actor {
     /// Whoever reads the log next counts its sagas anew.
     fn drop(&mut self) {
         for gone in self.partition.states() {
-            let state = gone.state.as_deref();
-            self.actors.sagas.forgotten(&gone.saga_type, state);
+            self.actors.sagas.forgotten(&gone);
         }
     }
 }
@@ -151,11 +152,11 @@ impl Actor {
         metrics: PartitionMetrics,
     ) -> Self {
         let new = || Partition::new(number, actors.keep, RING_BYTES, true);
-        let partition = known.unwrap_or_else(new);
+        let mut partition = known.unwrap_or_else(new);
         for known in partition.states() {
-            let state = known.state.as_deref();
-            actors.sagas.known(&known.saga_type, state);
+            actors.sagas.known(&known);
         }
+        partition.define(&actors.definitions.borrow());
         Self {
             number,
             partition,
@@ -163,6 +164,13 @@ impl Actor {
             actors,
             live: false,
         }
+    }
+
+    /// Forgets all, to take the log from this offset on.
+    fn start(&mut self, offset: i64) {
+        let whole = offset == 0;
+        self.partition = Partition::new(self.number, self.actors.keep, RING_BYTES, whole);
+        self.partition.define(&self.actors.definitions.borrow());
     }
 
     async fn take(&mut self, mail: Mail) {
@@ -200,11 +208,14 @@ impl Actor {
 
     async fn fed(&mut self, fed: Fed) {
         match fed {
-            Fed::Start(offset) => {
-                let whole = offset == 0;
-                self.partition = Partition::new(self.number, self.actors.keep, RING_BYTES, whole);
-            }
+            Fed::Start(offset) => self.start(offset),
             Fed::Records(records) => {
+                let definitions = self.actors.definitions.borrow_and_update();
+                if definitions.has_changed() {
+                    self.partition.define(&definitions);
+                    self.actors.sagas.define(&definitions);
+                }
+                drop(definitions);
                 let mut unreadable = None;
                 if let Some(newest) = records.last() {
                     let at = Duration::from_millis(u64::try_from(newest.timestamp_ms).unwrap_or(0));
@@ -244,16 +255,17 @@ impl Actor {
     fn apply(&mut self, offset: i64, timestamp_ms: i64, value: &[u8]) -> bool {
         let sagas = &self.actors.sagas;
         let applied = self.partition.apply(offset, timestamp_ms, value, |gone| {
-            sagas.forgotten(&gone.saga_type, gone.state.as_deref());
+            sagas.forgotten(&gone);
         });
         match applied {
-            Applied::Changed {
-                saga_type,
-                began,
-                change,
-            } => sagas.changed(&saga_type, began, &change, self.live),
+            Applied::Changed(changed) => sagas.changed(&changed, self.live),
             Applied::Seen => self.actors.metrics.not_applied(Skipped::Duplicate, 1),
-            Applied::PublishedUntil | Applied::Held => {}
+            Applied::PublishedUntil(stuck) => {
+                for changed in stuck {
+                    sagas.changed(&changed, self.live);
+                }
+            }
+            Applied::Held => {}
             Applied::Skipped(unreadable) => {
                 let skipped = match unreadable {
                     Unreadable::Malformed => Skipped::Malformed,

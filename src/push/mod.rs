@@ -39,6 +39,7 @@ use crate::logic::push::epoch::epoch;
 use crate::logic::push::kick::Kick;
 use crate::logic::push::partition::{Keep, Partition};
 use crate::logic::push::session::Settings;
+use crate::logic::saga::Definitions;
 use crate::logic::status::PushStatus;
 use crate::metrics::SagaMetrics;
 use crate::tasks::{Attached, attached};
@@ -74,6 +75,7 @@ pub struct Push {
     clients: Clients,
     topics: Topics,
     health: Health,
+    definitions: watch::Receiver<Arc<Definitions>>,
     sagas: SagaMetrics,
     status: watch::Sender<PushStatus>,
 }
@@ -82,12 +84,13 @@ pub struct Push {
 const BUDGET: Duration = Duration::from_secs(60);
 
 impl Push {
-    /// Binds the address, and reads certificate and keys.
+    /// Binds the address, and reads certificate and keys. Sagas that begin later have the definitions of that moment.
     pub fn bind(
         config: config::Push,
         clients: Clients,
         topics: Topics,
         health: Health,
+        definitions: watch::Receiver<Arc<Definitions>>,
         draining: CancellationToken,
     ) -> Result<(Self, watch::Receiver<PushStatus>), PushError> {
         let address = config.listen;
@@ -103,9 +106,11 @@ impl Push {
             clients,
             topics,
             health,
+            definitions,
             sagas: SagaMetrics::default(),
             status,
         };
+        push.sagas.define(&push.definitions.borrow());
         Ok((push, watched))
     }
 
@@ -134,6 +139,7 @@ impl Push {
             clients,
             topics,
             health,
+            definitions,
             sagas,
             status,
         } = self;
@@ -144,6 +150,7 @@ impl Push {
             clients,
             topics,
             health,
+            definitions,
             sagas,
             status,
         };
@@ -170,6 +177,7 @@ struct Reader {
     clients: Clients,
     topics: Topics,
     health: Health,
+    definitions: watch::Receiver<Arc<Definitions>>,
     sagas: SagaMetrics,
     status: watch::Sender<PushStatus>,
 }
@@ -228,6 +236,7 @@ impl Reader {
         let actors = Actors {
             epoch: epoch.as_str().into(),
             keep,
+            definitions: self.definitions.clone(),
             metrics: self.hub.metrics.clone(),
             sagas: self.sagas.clone(),
             health: self.health.clone(),

@@ -187,7 +187,7 @@ async fn send_all(log: &Log, blocks: mpsc::Sender<Block>) -> Result<usize, WarmE
         loop {
             let first = after.is_none();
             let part = part_of(partition, after).await?;
-            if part.is_too_late_for(base.get_or_insert(part.base)) {
+            if part.is_too_late_for(base.get_or_insert_with(|| part.base.clone())) {
                 return Err(WarmError::TooLate);
             }
             sagas += part.count;

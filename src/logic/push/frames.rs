@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::logic::event::Timestamp;
+use crate::logic::saga::definition::Plan;
 use crate::logic::saga::record::StepStatus;
 use crate::logic::saga::{Change, Outcome, Saga, SagaKey};
 
@@ -265,7 +266,12 @@ pub(super) struct Snapshot<'a> {
     at: String,
     /// In the order in which they were first reported.
     steps: Vec<SnapshotStep<'a>>,
-    /// Since when it is beyond its time; nothing is known of time limits without definitions.
+    /// The version of the saga's definition; without one, nothing is known of what is to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition: Option<u64>,
+    #[serde(flatten)]
+    plan: Option<PlanFields<'a>>,
+    /// Since when it is longer in its state than it should be.
     #[schemars(extend("format" = "date-time"))]
     stuck_since: Option<String>,
     /// The last that should not have happened, oldest first.
@@ -283,6 +289,36 @@ struct SnapshotStep<'a> {
     /// When that was reported.
     #[schemars(extend("format" = "date-time"))]
     at: String,
+}
+
+/// What is still before a saga; only where its type is defined.
+#[derive(Serialize, JsonSchema)]
+struct PlanFields<'a> {
+    /// Steps that are not done yet, in their order; none on the way back.
+    remaining_steps: &'a [Box<str>],
+    /// Steps that have to be undone, in the order of undoing; none on the way forward.
+    due_compensations: Vec<DueCompensation<'a>>,
+}
+
+/// A step that is done and has to be undone.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "due_compensation")]
+struct DueCompensation<'a> {
+    step: &'a str,
+    /// What undoes it: a command or an event.
+    compensation: &'a str,
+}
+
+impl<'a> From<&'a Plan> for PlanFields<'a> {
+    fn from(plan: &'a Plan) -> Self {
+        let due = plan.compensations.iter();
+        Self {
+            remaining_steps: &plan.remaining,
+            due_compensations: due
+                .map(|(step, compensation)| DueCompensation { step, compensation })
+                .collect(),
+        }
+    }
 }
 
 /// Something that should not have happened.
@@ -307,6 +343,7 @@ pub fn snapshot(key: &SagaKey, saga: &Saga) -> Arc<Frame> {
 /// The same for an answer over HTTP, with the epoch, which a subscriber has been told before.
 pub fn snapshot_text(key: &SagaKey, saga: &Saga, epoch: Option<&str>) -> String {
     let step = |step: &crate::logic::saga::StepState| -> String { rfc3339(step.at) };
+    let plan = saga.plan();
     line(&Snapshot {
         r#type: "snapshot",
         epoch,
@@ -326,7 +363,9 @@ pub fn snapshot_text(key: &SagaKey, saga: &Saga, epoch: Option<&str>) -> String 
                 at: step(state),
             })
             .collect(),
-        stuck_since: None,
+        definition: saga.definition().map(|definition| definition.version),
+        plan: plan.as_ref().map(PlanFields::from),
+        stuck_since: saga.stuck_since.map(rfc3339),
         anomalies: saga
             .anomalies()
             .map(|anomaly| SnapshotAnomaly {
@@ -361,11 +400,15 @@ pub(super) struct ChangeFrame<'a> {
     /// How that step is doing.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<StepStatus>,
-    /// What happened.
-    event_type: &'a str,
-    #[schemars(extend("format" = "uuid"))]
-    event_id: String,
-    /// When it was reported.
+    #[serde(flatten)]
+    plan: Option<PlanFields<'a>>,
+    /// Since when it is longer in its state than it should be; null: it is not any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    stuck_since: Option<Option<String>>,
+    #[serde(flatten)]
+    event: Option<EventFields<'a>>,
+    /// When it was reported, or until when sources were published when the saga was found stuck.
     #[schemars(extend("format" = "date-time"))]
     at: String,
     /// The saga had ended before.
@@ -383,6 +426,15 @@ struct StateFields<'a> {
     previous_state: Option<&'a str>,
 }
 
+/// The event that made it; none if time alone did.
+#[derive(Serialize, JsonSchema)]
+struct EventFields<'a> {
+    /// What happened.
+    event_type: &'a str,
+    #[schemars(extend("format" = "uuid"))]
+    event_id: String,
+}
+
 /// What one record changed, the same for every subscriber.
 pub fn change(key: &SagaKey, change: &Change) -> Arc<Frame> {
     let text = line(&ChangeFrame {
@@ -398,13 +450,19 @@ pub fn change(key: &SagaKey, change: &Change) -> Arc<Frame> {
         outcome: change.outcome,
         step: change.step.as_ref().map(|(step, _)| &**step),
         status: change.step.as_ref().and_then(|(_, status)| *status),
-        event_type: &change.event_type,
-        event_id: change.event_id.to_string(),
+        plan: change.plan.as_ref().map(PlanFields::from),
+        stuck_since: change.stuck_since.map(|since| since.map(rfc3339)),
+        event: change.event.as_ref().map(|(kind, id)| EventFields {
+            event_type: kind,
+            event_id: id.to_string(),
+        }),
         at: rfc3339(change.at),
         after_end: change.after_end,
         anomaly: change.anomaly,
     });
-    Frame::new("change", Some(change.version), Some(change.at), text)
+    // That time alone made it is no delay of an event.
+    let happened = change.event.as_ref().map(|_| change.at);
+    Frame::new("change", Some(change.version), happened, text)
 }
 
 /// A subscription has lost its right.
@@ -450,7 +508,7 @@ mod tests {
             state: Some("APPROVAL_PENDING".into()),
             ..report(1)
         };
-        let (mut saga, begun) = Saga::begin(pending, 8090, true);
+        let (mut saga, begun) = Saga::begin(pending, 8090, true, None);
         let ticket = Report {
             step: Some("create-ticket".into()),
             status: Some(StepStatus::Done),
@@ -482,6 +540,52 @@ mod tests {
             change(&key, &approved).text(),
             r#"{"type":"change","saga_type":"create-order","saga_id":"o-42","version":8123,"previous":8101,"state":"APPROVED","previous_state":"APPROVAL_PENDING","outcome":"completed","event_type":"OrderApproved","event_id":"00000000-0000-0000-0000-000000000003","at":"2026-11-21T10:00:00.000000Z"}"#
         );
+    }
+
+    #[test]
+    fn a_definition_adds_what_is_to_come_and_a_limit_may_be_over() {
+        let key = SagaKey::new("create-order", "o-42");
+        let definition = Arc::new(crate::logic::saga::definition::tests::create_order());
+        let pending = Report {
+            state: Some("APPROVAL_PENDING".into()),
+            ..report(1)
+        };
+        let at = pending.at;
+        let (mut saga, begun) = Saga::begin(pending, 8090, true, Some(&definition));
+        assert!(change(&key, &begun).text().contains(
+            r#""remaining_steps":["verify-consumer","create-ticket","authorize-card","confirm-ticket"],"due_compensations":[],"#
+        ));
+        let stuck = change(&key, &saga.stick(at, at, 8101));
+        assert_eq!(
+            stuck.text(),
+            r#"{"type":"change","saga_type":"create-order","saga_id":"o-42","version":8101,"previous":8090,"stuck_since":"2026-11-21T10:00:00.000000Z","at":"2026-11-21T10:00:00.000000Z"}"#
+        );
+        assert_eq!(stuck.first_write(), None, "it is no event's delay");
+        assert!(snapshot(&key, &saga).text().contains(
+            r#""steps":[],"definition":1,"remaining_steps":["verify-consumer","create-ticket","authorize-card","confirm-ticket"],"due_compensations":[],"stuck_since":"2026-11-21T10:00:00.000000Z","#
+        ));
+        for (event, step, status) in [
+            (2, "create-ticket", StepStatus::Done),
+            (3, "authorize-card", StepStatus::Failed),
+        ] {
+            let step = Report {
+                step: Some(step.into()),
+                status: Some(status),
+                ..report(event)
+            };
+            let told = saga
+                .apply(step, 8200 + i64::try_from(event).unwrap())
+                .unwrap();
+            let told = change(&key, &told).text().to_owned();
+            assert_eq!(
+                told.contains(r#","stuck_since":null,"#),
+                event == 2,
+                "{told}"
+            );
+        }
+        assert!(snapshot(&key, &saga).text().contains(
+            r#""remaining_steps":[],"due_compensations":[{"step":"create-ticket","compensation":"CancelTicket"}],"stuck_since":null,"#
+        ));
     }
 
     #[test]
@@ -557,7 +661,7 @@ mod tests {
     #[test]
     fn a_change_is_timed_once() {
         let key = SagaKey::new("t", "o");
-        let (_, begun) = Saga::begin(report(1), 1, true);
+        let (_, begun) = Saga::begin(report(1), 1, true, None);
         let frame = change(&key, &begun);
         assert_eq!(frame.first_write(), Some(begun.at));
         assert_eq!(frame.first_write(), None);

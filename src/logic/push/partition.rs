@@ -10,17 +10,21 @@ use std::time::Duration;
 
 use super::frames::{self, Frame};
 use super::ring::Ring;
-use super::stalest::Stalest;
+use super::stalest::{Place, Stalest};
+use crate::logic::event::Timestamp;
 use crate::logic::rights::Rights;
-use crate::logic::saga::{Change, Record, Report, Saga, SagaKey, Unreadable};
+use crate::logic::saga::overdue::{Deadline, Overdue};
+use crate::logic::saga::{Change, Definitions, Record, Report, Saga, SagaKey};
 
 mod image;
 mod look;
+mod news;
 mod sessions;
 mod walk;
 
 pub use image::{Base, FORMAT, Mark, Part, Unfit};
 pub use look::{Filter, Listed};
+pub use news::{Applied, Changed, Standing};
 use walk::TypeWatcher;
 
 /// Where a session's frames go.
@@ -60,7 +64,11 @@ pub struct Partition<S> {
     /// No saga that is forgotten had a record after this one.
     forgotten: i64,
     sagas: HashMap<Arc<str>, BTreeMap<Arc<str>, Kept>>,
+    /// Sagas that were ever new here.
+    begun: u64,
+    definitions: Arc<Definitions>,
     stalest: Stalest,
+    overdue: Overdue,
     ring: Ring,
     watchers: HashMap<SagaKey, Vec<Watcher<S>>>,
     type_watchers: HashMap<Arc<str>, Vec<TypeWatcher<S>>>,
@@ -71,7 +79,10 @@ pub struct Partition<S> {
 #[derive(Debug)]
 struct Kept {
     saga: Saga,
-    changed_ms: i64,
+    /// No other saga of this partition ever has it.
+    number: u64,
+    place: Place,
+    deadline: Option<Deadline>,
 }
 
 #[derive(Debug)]
@@ -98,37 +109,6 @@ enum Sight {
     Live,
     /// It missed a change and needs a snapshot before the next one.
     Behind,
-}
-
-/// What a record did.
-#[derive(Debug)]
-pub enum Applied {
-    /// A saga changed.
-    Changed {
-        /// Its type.
-        saga_type: Arc<str>,
-        /// Whether it is new.
-        began: bool,
-        /// How.
-        change: Change,
-    },
-    /// Its event was seen before.
-    Seen,
-    /// The image that this was made of held it already.
-    Held,
-    /// A source is published so far; no saga changed.
-    PublishedUntil,
-    /// Not a record of ours.
-    Skipped(Unreadable),
-}
-
-/// A saga that is gone, for those who count.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Forgotten {
-    /// Its type.
-    pub saga_type: Arc<str>,
-    /// Its last state.
-    pub state: Option<Box<str>>,
 }
 
 /// What a subscriber is given.
@@ -158,7 +138,10 @@ impl<S: Sink> Partition<S> {
             repeated: i64::MIN,
             forgotten: i64::MIN,
             sagas: HashMap::new(),
+            begun: 0,
+            definitions: Arc::default(),
             stalest: Stalest::default(),
+            overdue: Overdue::default(),
             ring: Ring::new(ring_bytes),
             watchers: HashMap::new(),
             type_watchers: HashMap::new(),
@@ -167,13 +150,18 @@ impl<S: Sink> Partition<S> {
         }
     }
 
+    /// From now on sagas begin with these definitions; those that have begun keep theirs.
+    pub fn define(&mut self, definitions: &Arc<Definitions>) {
+        self.definitions = Arc::clone(definitions);
+    }
+
     /// Takes the record at `offset` of the log; sagas whose time is over by then are forgotten first.
     pub fn apply(
         &mut self,
         offset: i64,
         timestamp_ms: i64,
         value: &[u8],
-        forgotten: impl FnMut(Forgotten),
+        forgotten: impl FnMut(Standing),
     ) -> Applied {
         self.log_ms = self.log_ms.max(timestamp_ms);
         self.last = Some(Mark {
@@ -183,7 +171,9 @@ impl<S: Sink> Partition<S> {
         self.forget(forgotten);
         match Record::read(value) {
             Ok(Record::Report(report)) => self.report(report, offset),
-            Ok(Record::PublishedUntil { .. }) => Applied::PublishedUntil,
+            Ok(Record::PublishedUntil { source, until }) => {
+                Applied::PublishedUntil(self.published_until(&source, until, offset))
+            }
             Err(unreadable) => Applied::Skipped(unreadable),
         }
     }
@@ -193,7 +183,7 @@ impl<S: Sink> Partition<S> {
         std::mem::take(&mut self.skipped)
     }
 
-    fn forget(&mut self, mut forgotten: impl FnMut(Forgotten)) {
+    fn forget(&mut self, mut forgotten: impl FnMut(Standing)) {
         let before = |keep: Duration| {
             let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
             self.log_ms.saturating_sub(keep_ms)
@@ -211,12 +201,12 @@ impl<S: Sink> Partition<S> {
             for watcher in self.watchers.get_mut(&key).into_iter().flatten() {
                 watcher.sight = Sight::Nothing;
             }
-            if let Some(Kept { saga, .. }) = gone {
-                self.forgotten = self.forgotten.max(saga.version).max(self.repeated);
-                forgotten(Forgotten {
-                    saga_type: key.saga_type,
-                    state: saga.state,
-                });
+            if let Some(kept) = gone {
+                self.forgotten = self.forgotten.max(kept.saga.version).max(self.repeated);
+                if let Some(deadline) = kept.deadline {
+                    self.overdue.leave(&key.saga_type, deadline);
+                }
+                forgotten(Standing::of(&key.saga_type, &kept.saga));
             }
         }
     }
@@ -234,43 +224,99 @@ impl<S: Sink> Partition<S> {
             None => Arc::from(report.saga_id.as_str()),
         };
         let key = SagaKey { saga_type, saga_id };
+        let place = (self.log_ms, offset);
         let mut before = None;
         let mut had_user = false;
         let change = if let Some(kept) = of_type.get_mut(&key.saga_id) {
+            if let Some(definition) = kept.saga.definition() {
+                let saga_type = &key.saga_type;
+                self.overdue
+                    .reported(saga_type, definition, &report.source, self.log_ms);
+            }
             if offset <= kept.saga.version {
                 return Applied::Held;
             }
-            before = Some((kept.changed_ms, kept.saga.version));
             had_user = kept.saga.user.is_some();
             let Some(change) = kept.saga.apply(report, offset) else {
                 self.repeated = offset;
                 return Applied::Seen;
             };
-            kept.changed_ms = self.log_ms;
+            before = Some(std::mem::replace(&mut kept.place, place));
             change
         } else {
-            let (saga, change) = Saga::begin(report, offset, self.whole);
-            let changed_ms = self.log_ms;
-            of_type.insert(Arc::clone(&key.saga_id), Kept { saga, changed_ms });
+            let definition = self.definitions.of(&key.saga_type, report.at);
+            if let Some(definition) = definition {
+                let saga_type = &key.saga_type;
+                self.overdue
+                    .reported(saga_type, definition, &report.source, self.log_ms);
+            }
+            let (saga, change) = Saga::begin(report, offset, self.whole, definition);
+            self.begun += 1;
+            let kept = Kept {
+                saga,
+                number: self.begun,
+                place,
+                deadline: None,
+            };
+            of_type.insert(Arc::clone(&key.saga_id), kept);
             change
         };
-        let Some(kept) = of_type.get(&key.saga_id) else {
+        let Some(kept) = of_type.get_mut(&key.saga_id) else {
             return Applied::Seen;
         };
-        let place = (self.log_ms, offset);
+        kept.watch_time(&mut self.overdue, &key, &change, self.log_ms);
         let finished = kept.saga.outcome.is_some();
         self.stalest.moved(&key, before, place, finished);
-        let frame = frames::change(&key, &change);
-        self.ring.keep(offset, change.previous, Arc::clone(&frame));
         let began = before.is_none();
         let revealed = began || had_user != kept.saga.user.is_some();
-        self.tell_watchers(&key, &frame, revealed);
-        self.tell_type_watchers(&key, &frame, offset);
-        Applied::Changed {
-            saga_type: key.saga_type,
+        let (number, standing) = (kept.number, Standing::of(&key.saga_type, &kept.saga));
+        self.tell(&key, number, &change, revealed);
+        Applied::Changed(Box::new(Changed {
+            standing,
             began,
             change,
+        }))
+    }
+
+    /// A source is published so far: sagas that are late then are stuck, all at this one offset.
+    fn published_until(&mut self, source: &str, until: Timestamp, offset: i64) -> Vec<Changed> {
+        let memory_ms = i64::try_from(self.keep.history.as_millis()).unwrap_or(i64::MAX);
+        let late = self
+            .overdue
+            .published_until(source, until, self.log_ms, memory_ms);
+        let mut stuck = Vec::with_capacity(late.len());
+        for late in late {
+            let key = late.key;
+            let of_type = self.sagas.get_mut(&key.saga_type);
+            let Some(kept) = of_type.and_then(|of_type| of_type.get_mut(&key.saga_id)) else {
+                continue;
+            };
+            if offset <= kept.saga.version {
+                // The image that this was made of is younger, and its deadline, too.
+                self.overdue.resume(&key, late.deadline);
+                continue;
+            }
+            kept.deadline = None;
+            let change = kept.saga.stick(late.since, until, offset);
+            let (number, standing) = (kept.number, Standing::of(&key.saga_type, &kept.saga));
+            self.tell(&key, number, &change, false);
+            stuck.push(Changed {
+                standing,
+                began: false,
+                change,
+            });
         }
+        stuck
+    }
+
+    /// Keeps a change and sends it to everybody who watches.
+    fn tell(&mut self, key: &SagaKey, number: u64, change: &Change, revealed: bool) {
+        let frame = frames::change(key, change);
+        let (version, previous) = (change.version, change.previous);
+        self.ring
+            .keep(number, version, previous, Arc::clone(&frame));
+        self.tell_watchers(key, &frame, revealed);
+        self.tell_type_watchers(key, &frame, version);
     }
 
     /// Sends a change to those who see the saga; who sees it for the first time gets a snapshot.
@@ -303,14 +349,31 @@ impl<S: Sink> Partition<S> {
         }
     }
 
-    /// Every saga's type and state, for those who count.
-    pub fn states(&self) -> impl Iterator<Item = Forgotten> {
+    /// How every saga stands, for those who count.
+    pub fn states(&self) -> impl Iterator<Item = Standing> {
         self.sagas.iter().flat_map(|(saga_type, sagas)| {
-            sagas.values().map(|kept| Forgotten {
-                saga_type: Arc::clone(saga_type),
-                state: kept.saga.state.clone(),
-            })
+            sagas
+                .values()
+                .map(|kept| Standing::of(saga_type, &kept.saga))
         })
+    }
+}
+
+impl Kept {
+    /// Notes until when the saga may stay as it is: the limit begins with a state, and anew when it was stuck.
+    fn watch_time(&mut self, overdue: &mut Overdue, key: &SagaKey, change: &Change, log_ms: i64) {
+        let moved = change
+            .state
+            .as_ref()
+            .is_some_and(|(state, before)| Some(state) != before.as_ref());
+        if !(moved || change.stuck_since.is_some() || change.outcome.is_some()) {
+            return;
+        }
+        if let Some(deadline) = self.deadline.take() {
+            overdue.leave(&key.saga_type, deadline);
+        }
+        let limit = self.saga.limit();
+        self.deadline = limit.and_then(|limit| overdue.enter(key, self.number, limit, log_ms));
     }
 }
 

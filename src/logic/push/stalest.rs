@@ -1,13 +1,13 @@
-//! Sagas by the time of their last change, stalest first. Never looks at a clock: time is the log's.
+//! Sagas by the time of the last report on them, stalest first. Never looks at a clock: time is the log's.
 
 use std::collections::BTreeMap;
 
 use crate::logic::saga::SagaKey;
 
-/// A saga's place: log time of its last change in ms, and its version, which no other saga shares.
+/// A saga's place: log time of the last report on it in ms, and the report's offset, which no other saga shares.
 pub type Place = (i64, i64);
 
-/// The sagas of one partition in the order in which they changed.
+/// The sagas of one partition in the order in which services reported on them.
 #[derive(Debug, Default)]
 pub struct Stalest {
     unfinished: BTreeMap<Place, SagaKey>,
@@ -30,7 +30,7 @@ impl Stalest {
         places.insert(to, key);
     }
 
-    /// Takes out one saga that changed last before its time, if there is one.
+    /// Takes out one saga that was last reported on before its time, if there is one.
     pub fn expired(
         &mut self,
         unfinished_before_ms: i64,

@@ -63,6 +63,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every one.
+    pub const ALL: [Self; 5] = [
+        Self::Completed,
+        Self::Rejected,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
+
     /// The contract's word.
     pub fn as_str(self) -> &'static str {
         match self {

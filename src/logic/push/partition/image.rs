@@ -12,10 +12,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Keep, Kept, Partition, Sink};
-use crate::logic::saga::{Saga, SagaKey};
+use crate::logic::push::stalest::Place;
+use crate::logic::saga::overdue::{Heard, Overdue};
+use crate::logic::saga::{Definition, Saga, SagaKey};
 
 /// Raise it whenever what is written changes, or what it means: images of another format are not read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A part has at most so many sagas,
 const PART_SAGAS: usize = 256;
@@ -32,12 +34,13 @@ pub struct Mark {
 }
 
 /// What a partition knows beside its sagas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// The last record that was applied, whatever it said.
     pub last: Option<Mark>,
     log_ms: i64,
     whole: bool,
+    heard: Heard,
 }
 
 /// Some of a partition's sagas.
@@ -72,7 +75,9 @@ pub struct Unfit;
 struct Written<'a> {
     saga_type: &'a str,
     saga_id: &'a str,
-    changed_ms: i64,
+    place: Place,
+    due_us: Option<i64>,
+    definition: Defined<&'a Definition>,
     saga: &'a Saga,
 }
 
@@ -81,8 +86,19 @@ struct Written<'a> {
 struct Read<'a> {
     saga_type: &'a str,
     saga_id: &'a str,
-    changed_ms: i64,
+    place: Place,
+    due_us: Option<i64>,
+    definition: Defined<Definition>,
     saga: Saga,
+}
+
+/// What a saga should look like. A part says it once: most of its sagas have the same definition.
+#[derive(Serialize, Deserialize)]
+enum Defined<D> {
+    No,
+    By(D),
+    /// By the one that came at this place in the part.
+    Before(usize),
 }
 
 impl<S: Sink> Partition<S> {
@@ -99,6 +115,7 @@ impl<S: Sink> Partition<S> {
             after: None,
             forgotten: self.forgotten,
         };
+        let mut said: Vec<&Arc<Definition>> = Vec::new();
         let mut types: Vec<_> = self
             .sagas
             .iter()
@@ -113,12 +130,23 @@ impl<S: Sink> Partition<S> {
                 Some(_) | None => Bound::Unbounded,
             };
             for (saga_id, kept) in sagas.range((from, Bound::Unbounded)) {
+                let definition = kept.saga.definition();
+                let before = said.iter().position(|it| Some(*it) == definition);
                 let written = Written {
                     saga_type,
                     saga_id,
-                    changed_ms: kept.changed_ms,
+                    place: kept.place,
+                    due_us: kept.deadline.map(|(due_us, _)| due_us),
+                    definition: match (before, definition) {
+                        (Some(before), _) => Defined::Before(before),
+                        (None, Some(definition)) => Defined::By(definition),
+                        (None, None) => Defined::No,
+                    },
                     saga: &kept.saga,
                 };
+                if before.is_none() {
+                    said.extend(definition);
+                }
                 // Into memory, and nothing here refuses to be written: this cannot fail.
                 if let Ok(bytes) = postcard::to_extend(&written, std::mem::take(&mut part.sagas)) {
                     part.sagas = bytes;
@@ -142,6 +170,7 @@ impl<S: Sink> Partition<S> {
             last: self.last,
             log_ms: self.log_ms,
             whole: self.whole,
+            heard: self.overdue.heard().clone(),
         }
     }
 
@@ -150,6 +179,7 @@ impl<S: Sink> Partition<S> {
         Self {
             log_ms: base.log_ms,
             last: base.last,
+            overdue: Overdue::after(base.heard),
             ..Self::new(number, keep, ring_bytes, base.whole)
         }
     }
@@ -161,6 +191,7 @@ impl<S: Sink> Partition<S> {
     pub fn take_in(&mut self, mut sagas: &[u8]) -> Result<usize, Unfit> {
         let mut count = 0;
         let mut known: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+        let mut said: Vec<Arc<Definition>> = Vec::new();
         while !sagas.is_empty() {
             let (read, rest) = postcard::take_from_bytes::<Read<'_>>(sagas).map_err(|_| Unfit)?;
             sagas = rest;
@@ -174,13 +205,27 @@ impl<S: Sink> Partition<S> {
                 saga_type: Arc::clone(saga_type),
                 saga_id: read.saga_id.into(),
             };
-            let place = (read.changed_ms, read.saga.version);
+            let definition = match read.definition {
+                Defined::No => None,
+                Defined::By(definition) => {
+                    said.push(Arc::new(definition));
+                    said.last().cloned()
+                }
+                Defined::Before(at) => Some(said.get(at).cloned().ok_or(Unfit)?),
+            };
             let finished = read.saga.outcome.is_some();
-            self.stalest.moved(&key, None, place, finished);
+            self.stalest.moved(&key, None, read.place, finished);
+            self.begun += 1;
+            let deadline = read.due_us.map(|due_us| (due_us, self.begun));
+            if let Some(deadline) = deadline {
+                self.overdue.resume(&key, deadline);
+            }
             let of_type = self.sagas.entry(key.saga_type).or_default();
             let kept = Kept {
-                saga: read.saga,
-                changed_ms: read.changed_ms,
+                saga: read.saga.defined(definition),
+                number: self.begun,
+                place: read.place,
+                deadline,
             };
             of_type.insert(key.saga_id, kept);
             count += 1;

@@ -50,8 +50,6 @@ impl<S: Sink> Partition<S> {
 
     /// The stalest sagas that pass the filter and may be watched by grant.
     pub fn list(&self, filter: &Filter, rights: &Rights) -> Vec<Listed> {
-        // Without definitions nothing is beyond its time.
-        let limit = if filter.stuck { 0 } else { filter.limit };
         let wanted = self.stalest.after(filter.after).filter_map(|(place, key)| {
             let of_type = filter
                 .saga_type
@@ -63,11 +61,12 @@ impl<S: Sink> Partition<S> {
             let saga = &of(&self.sagas, key)?.saga;
             let in_state =
                 filter.state.is_none() || filter.state.as_deref() == saga.state.as_deref();
-            in_state.then(|| Listed {
+            let wanted = in_state && (!filter.stuck || saga.stuck_since.is_some());
+            wanted.then(|| Listed {
                 place: *place,
                 snapshot: frames::snapshot_text(key, saga, None),
             })
         });
-        wanted.take(limit).collect()
+        wanted.take(filter.limit).collect()
     }
 }

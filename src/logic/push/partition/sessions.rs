@@ -66,8 +66,8 @@ impl<S: Sink> Partition<S> {
             sight: Sight::Nothing,
         };
         let mode = |mode| Reply::Subscribed { id, mode }.frame();
-        let given = if let Some(Kept { saga, .. }) = visible {
-            let changes = has.and_then(|has| self.ring.since(has, saga.version));
+        let given = if let Some(Kept { saga, number, .. }) = visible {
+            let changes = has.and_then(|has| self.ring.since(*number, has, saga.version));
             let changes = match has {
                 Some(has) if has == saga.version => Some(Vec::new()),
                 Some(_) | None => changes,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::logic::saga::Unreadable;
 
 const KEEP: Keep = Keep {
     history: Duration::from_millis(1000),
@@ -489,6 +490,187 @@ fn a_list_is_stalest_first_and_goes_on_after_a_place() {
     );
 }
 
+/// A partition whose sagas of type `t` have a limit of a second in each state but the last, and the client's room.
+fn limited() -> Partition<Inbox> {
+    let state = |name: &str, next: &[&str]| crate::logic::saga::definition::State {
+        name: name.into(),
+        kind: crate::logic::saga::definition::StateKind::Initial,
+        limit: Some(Duration::from_secs(1)),
+        next: next.iter().map(|name| (*name).into()).collect(),
+        outcome: None,
+    };
+    let definition = crate::logic::saga::Definition {
+        saga_type: "t".into(),
+        version: 1,
+        since: None,
+        states: vec![state("S", &["T"]), state("T", &["S"])],
+        steps: Vec::new(),
+    };
+    let keep = Keep {
+        history: Duration::from_secs(3600),
+        finished: Duration::from_secs(3600),
+    };
+    let mut partition = Partition::new(0, keep, RING, true);
+    partition.define(&Arc::new([definition].into_iter().collect()));
+    partition
+}
+
+/// A relay says at this time that everything is published. Which sagas are stuck by that?
+fn beat(partition: &mut Partition<Inbox>, offset: i64, ms: i64) -> usize {
+    let until = Timestamp(ms * 1000).to_rfc3339().unwrap();
+    let value = serde_json::json!({"v": 1, "source": "orders", "published_until": until});
+    match partition.apply(offset, ms, value.to_string().as_bytes(), |_| ()) {
+        Applied::PublishedUntil(stuck) => stuck.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sagas_that_one_record_finds_stuck_share_a_version_and_keep_their_chains() {
+    let mut partition = limited();
+    let told = |partition: &mut _, offset, ms, id| {
+        tell(
+            partition,
+            offset,
+            ms,
+            &Told {
+                saga_id: id,
+                ..TOLD
+            },
+        );
+    };
+    for (offset, id) in (1..).zip(["a", "b", "c"]) {
+        told(&mut partition, offset, 0, id);
+    }
+    let inbox = joined(&mut partition, 1, 99);
+    for (id, offset) in [("a", 1), ("b", 2)] {
+        partition.subscribe(1, None, &key(id), Some(offset));
+    }
+    inbox.read();
+    assert_eq!(beat(&mut partition, 4, 1000), 0, "just in time");
+    assert_eq!(beat(&mut partition, 5, 1001), 3);
+    assert_eq!(beat(&mut partition, 6, 9000), 0, "raised once");
+    let changes = inbox.read();
+    let seen: Vec<_> = changes
+        .iter()
+        .map(|it| {
+            (
+                short(it),
+                it["previous"].as_i64().unwrap(),
+                it["stuck_since"].clone(),
+            )
+        })
+        .collect();
+    let since = serde_json::json!("1970-01-01T00:00:01.000000Z");
+    assert_eq!(
+        seen,
+        [
+            ("change a@5".to_owned(), 1, since.clone()),
+            ("change b@5".to_owned(), 2, since)
+        ]
+    );
+    // Whoever was away gets this change of this saga, on any instance.
+    for (id, offset) in [("a", 1), ("b", 2), ("c", 3)] {
+        let given = partition.subscribe(1, None, &key(id), Some(offset));
+        assert_eq!(given, Given::Changes);
+        assert_eq!(inbox.seen(), ["resumed", &format!("change {id}@5")]);
+        assert_eq!(
+            partition.subscribe(1, None, &key(id), Some(5)),
+            Given::Current
+        );
+        inbox.read();
+    }
+    told(&mut partition, 7, 9000, "b");
+    let cleared = inbox.read();
+    assert_eq!(
+        (short(&cleared[0]), &cleared[0]["previous"]),
+        ("change b@7".to_owned(), &5.into())
+    );
+    assert!(
+        cleared[0]["stuck_since"].is_null()
+            && cleared[0].as_object().unwrap().contains_key("stuck_since")
+    );
+    // Nothing new for a limit's time: it is stuck again.
+    assert_eq!(beat(&mut partition, 8, 10_000), 0);
+    assert_eq!(beat(&mut partition, 9, 10_001), 1);
+    assert_eq!(short(&inbox.read()[0]), "change b@9");
+}
+
+#[test]
+fn the_stuck_are_listed_by_the_last_report_on_them() {
+    let mut partition = limited();
+    for (offset, id) in (1..).zip(["b", "a", "c", "d"]) {
+        tell(
+            &mut partition,
+            offset,
+            offset,
+            &Told {
+                saga_id: id,
+                ..TOLD
+            },
+        );
+    }
+    assert_eq!(beat(&mut partition, 5, 2000), 4);
+    tell(
+        &mut partition,
+        6,
+        2000,
+        &Told {
+            saga_id: "a",
+            ..TOLD
+        },
+    );
+    let mut filter = Filter {
+        saga_type: None,
+        state: None,
+        stuck: true,
+        after: (i64::MIN, i64::MIN),
+        limit: 2,
+    };
+    let granted = rights(None, &["*"]);
+    let listed = |filter: &Filter| -> Vec<_> {
+        let listed = partition.list(filter, &granted);
+        listed.into_iter().map(|one| one.place).collect()
+    };
+    assert_eq!(listed(&filter), [(1, 1), (3, 3)]);
+    filter.after = (3, 3);
+    assert_eq!(listed(&filter), [(4, 4)]);
+    filter.stuck = false;
+    assert_eq!(listed(&filter), [(4, 4), (2000, 6)]);
+}
+
+#[test]
+fn a_forgotten_saga_is_never_stuck() {
+    let mut partition = limited();
+    partition.keep.history = Duration::from_millis(500);
+    tell(&mut partition, 1, 0, &TOLD);
+    partition.apply(2, 501, b"", |_| ());
+    assert_eq!(beat(&mut partition, 3, 2000), 0);
+    assert_eq!(partition.states().count(), 0);
+}
+
+#[test]
+fn a_saga_keeps_the_definition_that_it_began_with() {
+    let mut partition = limited();
+    tell(&mut partition, 1, 0, &TOLD);
+    partition.define(&Arc::default());
+    tell(
+        &mut partition,
+        2,
+        0,
+        &Told {
+            saga_id: "b",
+            ..TOLD
+        },
+    );
+    assert_eq!(beat(&mut partition, 3, 1001), 1);
+    let defined: Vec<_> = partition
+        .states()
+        .map(|it| it.definition.is_some())
+        .collect();
+    assert_eq!(defined, [true, false]);
+}
+
 /// The client of the contract: version and state by saga, or the complaint that there is a gap.
 #[derive(Debug, Default)]
 struct Client {
@@ -506,6 +688,8 @@ impl Client {
                 self.sagas.insert(id, (version, state));
             }
             ("change", Some(version)) if frame["previous"].as_i64() == have => {
+                let known = self.sagas.remove(&id).unwrap_or_default().1;
+                let state = if state.is_empty() { known } else { state };
                 self.sagas.insert(id, (version, state));
             }
             ("change", version) if version > have => {
@@ -520,6 +704,7 @@ impl Client {
 #[derive(Debug, Clone)]
 enum Step {
     Tell(u8),
+    Beat,
     Read,
     Drained,
     Comeback { forgetful: bool },
@@ -528,6 +713,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (0..4_u8).prop_map(Step::Tell),
+        2 => Just(Step::Beat),
         2 => Just(Step::Read),
         2 => Just(Step::Drained),
         1 => any::<bool>().prop_map(|forgetful| Step::Comeback { forgetful }),
@@ -539,7 +725,8 @@ proptest! {
     /// However small the queue, however often a client comes back: no gap, and in the end the last state.
     #[test]
     fn no_gap_and_the_last_state(steps in steps(), room in 1..5_usize, whole_type in any::<bool>()) {
-        let mut partition = partition();
+        let mut partition = limited();
+        let mut ms = 0;
         let ids = ["a", "b", "c", "d"];
         let mut client = Client::default();
         let granted = rights(Some("c-7"), &["t"]);
@@ -563,8 +750,14 @@ proptest! {
                 Step::Tell(saga) => {
                     let id = ids[usize::from(*saga)];
                     let state = format!("S{offset}");
-                    tell(&mut partition, offset, 0, &Told { saga_id: id, state: Some(&state), ..TOLD });
-                    last.insert(id, state);
+                    let state = if offset % 2 == 0 { "S" } else { state.as_str() };
+                    tell(&mut partition, offset, ms, &Told { saga_id: id, state: Some(state), ..TOLD });
+                    last.insert(id, state.to_owned());
+                }
+                // Those in state S are stuck then.
+                Step::Beat => {
+                    ms += 1500;
+                    beat(&mut partition, offset, ms);
                 }
                 Step::Read => {
                     for frame in inbox.read() {
@@ -598,5 +791,178 @@ proptest! {
         for (id, state) in last {
             prop_assert_eq!(client.sagas.get(id).map(|(_, state)| state), Some(&state));
         }
+    }
+}
+
+/// What one partition of the log says, in short.
+#[derive(Debug, Clone)]
+enum Written {
+    Report {
+        saga: u8,
+        source: u8,
+        state: bool,
+        ends: bool,
+    },
+    Until {
+        source: u8,
+        behind_ms: i64,
+    },
+    Nothing,
+}
+
+fn log() -> impl Strategy<Value = Vec<(Written, i64)>> {
+    let report = (0..5_u8, 0..3_u8, any::<bool>(), prop::bool::weighted(0.1));
+    let written = prop_oneof![
+        3 => report.prop_map(|(saga, source, state, ends)| Written::Report { saga, source, state, ends }),
+        3 => (0..3_u8, 0..3000_i64).prop_map(|(source, behind_ms)| Written::Until { source, behind_ms }),
+        1 => Just(Written::Nothing),
+    ];
+    // Now and then nobody says anything for long.
+    let pause = prop_oneof![20 => 0..800_i64, 1 => 60_000..200_000_i64];
+    prop::collection::vec((written, pause), 1..120)
+}
+
+fn value(written: &Written, offset: i64, ms: i64) -> Vec<u8> {
+    let at = |ms: i64| Timestamp(ms * 1000).to_rfc3339().unwrap();
+    match written {
+        Written::Report {
+            saga,
+            source,
+            state,
+            ends,
+        } => {
+            let state = state.then(|| ["S", "T"][usize::from(*saga) % 2]);
+            let value = serde_json::json!({
+                "v": 1, "saga_type": "t", "saga_id": saga.to_string(), "user": "c-7", "state": state,
+                "outcome": ends.then_some("failed"), "event_type": "E",
+                "event_id": uuid::Uuid::from_u128(u128::try_from(offset).unwrap()),
+                "source": format!("s{source}"), "at": at(ms),
+            });
+            value.to_string().into_bytes()
+        }
+        Written::Until { source, behind_ms } => {
+            let until = at((ms - behind_ms).max(0));
+            let value = serde_json::json!({"v": 1, "source": format!("s{source}"), "published_until": until});
+            value.to_string().into_bytes()
+        }
+        Written::Nothing => b"{".to_vec(),
+    }
+}
+
+/// A reader that knows nothing of this code: every saga, every source, and the rule of docs/sagas.md, the long way round.
+#[derive(Default)]
+struct Naive {
+    sources: HashMap<String, (Option<i64>, i64)>,
+    taking_part: HashSet<String>,
+    until: Option<i64>,
+    sagas: BTreeMap<String, NaiveSaga>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+struct NaiveSaga {
+    version: i64,
+    home: Option<String>,
+    state: Option<String>,
+    ended: bool,
+    stuck: bool,
+    /// When its time is over, and how long outages were since then, in ms.
+    due: Option<(i64, i64)>,
+}
+
+impl Naive {
+    fn read(&mut self, offset: i64, ms: i64, value: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<Value>(value) else {
+            return;
+        };
+        let source = value["source"].as_str().unwrap().to_owned();
+        if let Some(until) = value["published_until"].as_str() {
+            let until = Timestamp::from_rfc3339(until).unwrap().0 / 1000;
+            self.sources.insert(source, (Some(until), ms));
+            return self.look(offset, ms);
+        }
+        self.taking_part.insert(source.clone());
+        self.sources.entry(source.clone()).or_insert((None, ms));
+        let saga = self
+            .sagas
+            .entry(value["saga_id"].as_str().unwrap().to_owned())
+            .or_default();
+        saga.version = offset;
+        let mut anew = std::mem::take(&mut saga.stuck);
+        if let Some(state) = value["state"].as_str() {
+            let home = saga.home.get_or_insert(source.clone());
+            if *home == source {
+                anew |= saga.state.as_deref() != Some(state);
+                saga.state = Some(state.to_owned());
+            }
+        }
+        if !value["outcome"].is_null() && saga.home.as_ref() == Some(&source) {
+            saga.ended = true;
+        }
+        if anew {
+            saga.due = saga.state.is_some().then_some((ms + 1000, 0));
+        }
+        if saga.ended {
+            saga.due = None;
+        }
+    }
+
+    fn look(&mut self, offset: i64, ms: i64) {
+        let counted = self.taking_part.iter().map(|source| self.sources[source]);
+        let counted: Vec<_> = counted
+            .filter(|(_, heard)| ms - heard <= 3_600_000)
+            .collect();
+        if counted.is_empty() || counted.iter().any(|(until, _)| until.is_none()) {
+            return;
+        }
+        let until = counted
+            .iter()
+            .map(|(until, _)| until.unwrap())
+            .min()
+            .unwrap();
+        let leap = until - self.until.replace(until).unwrap_or(until);
+        for saga in self.sagas.values_mut() {
+            if let Some((due, away)) = &mut saga.due {
+                *away += if leap > 60_000 { leap } else { 0 };
+                if *due + *away < until {
+                    (saga.stuck, saga.version, saga.due) = (true, offset, None);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whoever reads the log, in whatever pieces and with whomever watching, comes to the same; and so does a reader of another kind.
+    #[test]
+    fn everybody_finds_the_same_sagas_stuck(log in log(), clients in 0..3_u64) {
+        let (mut one, mut other) = (limited(), limited());
+        let mut naive = Naive::default();
+        let inbox = Inbox::with(1);
+        let (mut ms, mut told) = (0, Vec::new());
+        for ((written, pause), offset) in log.iter().zip(1..) {
+            ms += pause;
+            let value = value(written, offset, ms);
+            // One has clients that come and go; the other has none.
+            one.admit(clients, &inbox, &rights(Some("c-7"), &["t"]));
+            one.subscribe(clients, None, &key("1"), Some(offset / 2));
+            let here = format!("{:?}", one.apply(offset, ms, &value, |_| ()));
+            one.leave(clients);
+            let there = format!("{:?}", other.apply(offset, ms, &value, |_| ()));
+            prop_assert_eq!(&here, &there);
+            told.push(here);
+            naive.read(offset, ms, &value);
+        }
+        for (id, expected) in &naive.sagas {
+            let saga = &of(&other.sagas, &key(id)).unwrap().saga;
+            prop_assert_eq!(saga.version, expected.version, "{} {:?}", id, told);
+            prop_assert_eq!(saga.stuck_since.is_some(), expected.stuck, "{}", id);
+            prop_assert_eq!(saga.state.as_deref(), expected.state.as_deref(), "{}", id);
+        }
+        let rights = rights(None, &["*"]);
+        let everything = |partition: &Partition<Inbox>| -> Vec<String> {
+            let ids = naive.sagas.keys();
+            ids.map(|id| partition.snapshot(&key(id), &rights, "e").unwrap().1).collect()
+        };
+        prop_assert_eq!(everything(&one), everything(&other));
     }
 }

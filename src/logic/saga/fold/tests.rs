@@ -43,9 +43,16 @@ fn end(source: &str, event: u128, name: &str, outcome: Outcome) -> Report {
 }
 
 fn fold(reports: impl IntoIterator<Item = Report>) -> (Saga, Vec<Change>) {
+    fold_with(reports, None)
+}
+
+fn fold_with(
+    reports: impl IntoIterator<Item = Report>,
+    definition: Option<&Arc<Definition>>,
+) -> (Saga, Vec<Change>) {
     let mut reports = reports.into_iter().zip(100..);
     let (first, offset) = reports.next().unwrap();
-    let (mut saga, change) = Saga::begin(first, offset, true);
+    let (mut saga, change) = Saga::begin(first, offset, true, definition);
     let mut changes = vec![change];
     changes.extend(reports.filter_map(|(report, offset)| saga.apply(report, offset)));
     (saga, changes)
@@ -209,7 +216,7 @@ fn the_first_user_counts() {
 
 #[test]
 fn a_saga_is_partial_until_a_user_is_seen_where_the_log_has_lost_its_beginning() {
-    let (mut saga, _) = Saga::begin(report("a", 1), 7, false);
+    let (mut saga, _) = Saga::begin(report("a", 1), 7, false, None);
     assert!(saga.partial);
     let named = Report {
         user: Some("c-7".into()),
@@ -217,8 +224,8 @@ fn a_saga_is_partial_until_a_user_is_seen_where_the_log_has_lost_its_beginning()
     };
     saga.apply(named.clone(), 8);
     assert!(!saga.partial);
-    assert!(!Saga::begin(report("a", 1), 7, true).0.partial);
-    assert!(!Saga::begin(named, 7, false).0.partial);
+    assert!(!Saga::begin(report("a", 1), 7, true, None).0.partial);
+    assert!(!Saga::begin(named, 7, false, None).0.partial);
 }
 
 #[test]
@@ -239,7 +246,7 @@ fn a_step_takes_from_its_first_report_or_else_from_the_sagas_start() {
 
 #[test]
 fn a_saga_remembers_twenty_anomalies_and_a_bounded_number_of_steps_and_ids() {
-    let mut saga = Saga::begin(state("orders", 1, "A"), 0, true).0;
+    let mut saga = Saga::begin(state("orders", 1, "A"), 0, true, None).0;
     let mut refused = 0;
     for event in 2..1000_u128 {
         let name = format!("s{event}");
@@ -254,6 +261,148 @@ fn a_saga_remembers_twenty_anomalies_and_a_bounded_number_of_steps_and_ids() {
     assert_eq!(saga.anomalies.len(), 20);
     assert_eq!(saga.anomalies[19].event_id, Uuid::from_u128(999));
     assert_eq!(saga.seen.len(), SEEN);
+}
+
+fn defined(reports: impl IntoIterator<Item = Report>) -> (Saga, Vec<Change>) {
+    let definition = Arc::new(crate::logic::saga::definition::tests::create_order());
+    fold_with(reports, Some(&definition))
+}
+
+fn kinds(saga: &Saga) -> Vec<&'static str> {
+    saga.anomalies()
+        .map(|anomaly| anomaly.kind.as_str())
+        .collect()
+}
+
+#[test]
+fn every_interleaving_of_a_correct_run_keeps_to_its_definition() {
+    let (expected, _) = defined(services().into_iter().flatten());
+    interleavings(&services(), &mut Vec::new(), &mut |run| {
+        let (saga, _) = defined(run.to_vec());
+        assert_eq!(kinds(&saga), [""; 0], "{run:?}");
+        assert_eq!(saga.plan(), expected.plan());
+    });
+    assert_eq!(expected.plan().unwrap().remaining.len(), 0);
+}
+
+#[test]
+fn what_is_not_in_the_definition_counts_and_is_noted() {
+    use AnomalyKind::{IllegalTransition, UnknownState, UnknownStep, WrongOutcome};
+    let (saga, changes) = defined([
+        state("orders", 1, "REJECTING"),
+        state("orders", 2, "SHIPPED"),
+        step("courier", 3, "deliver", StepStatus::Done),
+        state("orders", 4, "REJECTING"),
+        state("orders", 5, "APPROVAL_PENDING"),
+        end("orders", 6, "APPROVED", Outcome::Failed),
+        state("orders", 7, "SHIPPED"),
+    ]);
+    let noted: Vec<_> = changes.iter().map(|change| change.anomaly).collect();
+    let expected = [IllegalTransition, UnknownState, UnknownStep]
+        .map(Some)
+        .into_iter();
+    let expected = expected.chain([
+        None,
+        Some(IllegalTransition),
+        Some(WrongOutcome),
+        Some(AnomalyKind::AfterEnd),
+    ]);
+    assert_eq!(noted, expected.collect::<Vec<_>>());
+    assert_eq!(saga.state.as_deref(), Some("SHIPPED"), "advisory");
+    assert_eq!(saga.steps[0].status, StepStatus::Done);
+}
+
+#[test]
+fn an_end_without_an_outcome_is_noted() {
+    let (saga, _) = defined([
+        state("orders", 1, "APPROVAL_PENDING"),
+        state("orders", 2, "REJECTED"),
+    ]);
+    assert_eq!(kinds(&saga), ["wrong_outcome"]);
+    let lone = Report {
+        outcome: Some(Outcome::Rejected),
+        ..report("orders", 3)
+    };
+    let mut saga = saga;
+    assert_eq!(saga.apply(lone, 200).unwrap().anomaly, None, "it came late");
+}
+
+#[test]
+fn where_the_beginning_is_gone_any_state_may_be_the_first() {
+    let definition = Arc::new(crate::logic::saga::definition::tests::create_order());
+    let begin = |whole| {
+        Saga::begin(state("orders", 1, "REJECTING"), 0, whole, Some(&definition))
+            .1
+            .anomaly
+    };
+    assert_eq!(begin(false), None);
+    assert_eq!(begin(true), Some(AnomalyKind::IllegalTransition));
+}
+
+#[test]
+fn a_change_tells_what_is_still_to_come_when_that_is_another_thing() {
+    let (saga, changes) = defined([
+        state("orders", 1, "APPROVAL_PENDING"),
+        step("kitchen", 2, "create-ticket", StepStatus::Pending),
+        step("kitchen", 3, "create-ticket", StepStatus::Done),
+        step("accounting", 4, "authorize-card", StepStatus::Failed),
+        step("kitchen", 5, "create-ticket", StepStatus::Compensated),
+        end("orders", 6, "REJECTED", Outcome::Rejected),
+    ]);
+    let told: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            change
+                .plan
+                .as_ref()
+                .map(|plan| (plan.remaining.len(), plan.compensations.len()))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            Some((4, 0)),
+            None,
+            Some((3, 0)),
+            Some((0, 1)),
+            Some((0, 0)),
+            None
+        ]
+    );
+    assert_eq!(saga.plan(), changes[4].plan);
+    assert_eq!(
+        fold(services().into_iter().flatten()).0.plan(),
+        None,
+        "without a definition nobody knows"
+    );
+}
+
+#[test]
+fn a_stuck_saga_is_so_until_the_next_change() {
+    let (mut saga, _) = defined([state("orders", 1, "APPROVAL_PENDING")]);
+    assert_eq!(saga.limit(), Some(Duration::from_secs(120)));
+    let stuck = saga.stick(Timestamp(7), Timestamp(9), 150);
+    assert_eq!(
+        (stuck.previous, stuck.version, stuck.at),
+        (Some(100), 150, Timestamp(9))
+    );
+    assert_eq!(
+        (stuck.stuck_since, stuck.event),
+        (Some(Some(Timestamp(7))), None)
+    );
+    assert_eq!(
+        (saga.stuck_since, saga.at),
+        (Some(Timestamp(7)), Timestamp(1))
+    );
+    let next = saga
+        .apply(step("kitchen", 2, "create-ticket", StepStatus::Done), 160)
+        .unwrap();
+    assert_eq!((next.previous, next.stuck_since), (Some(150), Some(None)));
+    assert_eq!(saga.stuck_since, None);
+    let next = saga
+        .apply(end("orders", 3, "APPROVED", Outcome::Completed), 170)
+        .unwrap();
+    assert_eq!((next.stuck_since, saga.limit()), (None, None));
 }
 
 proptest! {

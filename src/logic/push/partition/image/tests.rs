@@ -5,10 +5,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::logic::event::Timestamp;
 use crate::logic::fnv::Fnv;
 use crate::logic::push::frames::Frame;
 use crate::logic::push::partition::Filter;
 use crate::logic::rights::Rights;
+use crate::logic::saga::definition;
 
 /// Nobody watches.
 #[derive(Debug, Clone)]
@@ -40,7 +42,7 @@ struct Told {
 }
 
 impl Told {
-    fn value(&self) -> String {
+    fn value(&self, ms: i64) -> String {
         let (saga_type, saga_id) = (self.saga % 3, self.saga);
         let event = uuid::Uuid::from_u128(self.event.into());
         let says = match self.what % 8 {
@@ -51,8 +53,10 @@ impl Told {
             4 => r#""step":"two","status":"pending""#,
             5 => r#""state":"F","source":"other""#,
             6 => {
-                return r#"{"v":1,"source":"orders","published_until":"2026-11-21T10:00:00Z"}"#
-                    .to_owned();
+                let until = Timestamp((ms - i64::from(self.event % 8)) * 1_000);
+                let until = until.to_rfc3339().unwrap();
+                let source = ["orders", "other"][usize::from(self.saga % 2)];
+                return format!(r#"{{"v":1,"source":"{source}","published_until":"{until}"}}"#);
             }
             _ => return "nonsense".to_owned(),
         };
@@ -79,9 +83,30 @@ fn log(told: &[Told]) -> Vec<(i64, i64, String)> {
     let record = |told: &Told| {
         offset += 1 + i64::from(told.event % 2);
         ms += i64::from(told.after_ms);
-        (offset, ms, told.value())
+        (offset, ms, told.value(ms))
     };
     told.iter().map(record).collect()
+}
+
+/// Two of three types have a definition, by which their sagas are stuck after 10 ms.
+fn define(partition: &mut Partition<Nobody>) {
+    let definition = |number: u8| {
+        let state = |name: &str| definition::State {
+            name: name.into(),
+            kind: definition::StateKind::Initial,
+            limit: Some(Duration::from_millis(10)),
+            next: Vec::new(),
+            outcome: None,
+        };
+        Definition {
+            saga_type: format!("t-{number}").into(),
+            version: 1,
+            since: None,
+            states: ["A", "B"].map(state).into(),
+            steps: Vec::new(),
+        }
+    };
+    partition.define(&Arc::new([0, 1].map(definition).into_iter().collect()));
 }
 
 fn apply(partition: &mut Partition<Nobody>, records: &[(i64, i64, String)]) {
@@ -115,8 +140,9 @@ fn copy(
     mut between: impl FnMut(&mut Partition<Nobody>),
 ) -> Option<Partition<Nobody>> {
     let mut part = partition.part_within(None, 1);
-    let base = part.base;
-    let mut again = Partition::again(0, KEEP, 0, base);
+    let base = part.base.clone();
+    let mut again = Partition::again(0, KEEP, 0, base.clone());
+    define(&mut again);
     loop {
         assert_eq!(again.take_in(&part.sagas), Ok(part.count));
         let Some(after) = part.after else {
@@ -139,6 +165,7 @@ proptest! {
         let records = log(&told);
         let taken_at = taken_at.min(records.len());
         let mut whole = Partition::new(0, KEEP, 0, true);
+        define(&mut whole);
         apply(&mut whole, &records[..taken_at]);
         let mut came = taken_at;
         // A part is one saga here, so that much happens between them.
@@ -161,6 +188,7 @@ proptest! {
         with in any::<u8>(),
     ) {
         let mut whole = Partition::<Nobody>::new(0, KEEP, 0, true);
+        define(&mut whole);
         apply(&mut whole, &log(&told));
         let mut part = whole.part(None);
         if !part.sagas.is_empty() {
@@ -205,8 +233,49 @@ fn what_is_written_has_not_changed_since_its_format_was_named() {
         })
         .collect();
     let mut partition = Partition::<Nobody>::new(0, KEEP, 0, true);
+    define(&mut partition);
     apply(&mut partition, &log(&told));
     let mut sum = Fnv::new();
     sum.update(&partition.part(None).sagas);
     assert_eq!((FORMAT, sum.finish()), (1, 10_120_045_670_720_242_662));
+}
+
+#[test]
+fn a_saga_keeps_the_definition_that_it_began_with_over_a_restart() {
+    let mut whole = Partition::new(0, KEEP, 0, true);
+    define(&mut whole);
+    let told = |saga, event, what| Told {
+        saga,
+        event,
+        what,
+        after_ms: 1,
+    };
+    let records = log(&[
+        told(0, 1, 0),
+        told(3, 2, 0),
+        told(2, 3, 0),
+        told(0, 4, 6),
+        told(1, 5, 6),
+    ]);
+    apply(&mut whole, &records);
+    let part = whole.part(None);
+    let mut again = Partition::<Nobody>::again(0, KEEP, 0, part.base);
+    again.take_in(&part.sagas).unwrap();
+    let defined = |partition: &Partition<Nobody>| -> Vec<_> {
+        let mut states: Vec<_> = partition
+            .states()
+            .map(|it| (it.saga_type.to_string(), it.definition))
+            .collect();
+        states.sort_by_key(|(saga_type, _)| saga_type.clone());
+        states
+    };
+    assert_eq!(defined(&again), defined(&whole));
+    let [first, second, third] = &defined(&again)[..] else {
+        panic!("three sagas");
+    };
+    assert!(
+        Arc::ptr_eq(first.1.as_ref().unwrap(), second.1.as_ref().unwrap()),
+        "said once, held once"
+    );
+    assert_eq!(third.1, None);
 }
