@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::time::Duration;
 
 use super::*;
 use crate::logic::event::Timestamp;
-use crate::logic::saga::{AnomalyKind, Change, record};
+use crate::logic::push::partition::{Changed, Standing};
+use crate::logic::saga::{AnomalyKind, Outcome, Report, Saga, StepStatus};
 
 #[path = "../../tests/support/generated.rs"]
 mod generated;
@@ -15,21 +15,32 @@ mod generated;
 const CLOSED: [&str; 6] = ["kind", "phase", "reason", "release", "result", "transport"];
 
 fn tell_of_a_saga(anomaly: AnomalyKind) {
-    let change = Change {
-        version: 1,
-        previous: None,
-        state: Some(("APPROVED".into(), None)),
-        outcome: Some(record::Outcome::Completed),
-        step: Some(("verify".into(), None)),
-        after_end: false,
-        anomaly: Some(anomaly),
+    let report = Report {
+        saga_type: "create-order".into(),
+        saga_id: "o-42".into(),
+        user: None,
+        state: Some("APPROVED".into()),
+        outcome: Some(Outcome::Completed),
+        step: Some("verify".into()),
+        status: Some(StepStatus::Done),
         event_type: "E".into(),
         event_id: uuid::Uuid::nil(),
+        source: "orders".into(),
         at: Timestamp(0),
-        duration: Some(Duration::from_secs(1)),
-        step_took: Some(Duration::from_secs(1)),
     };
-    SagaMetrics::default().changed("create-order", true, &change, true);
+    let (saga, mut change) = Saga::begin(report, 1, true, None);
+    change.anomaly = Some(anomaly);
+    let changed = Changed {
+        standing: Standing {
+            saga_type: "create-order".into(),
+            definition: None,
+            state: saga.state,
+            is_stuck: false,
+        },
+        began: true,
+        change,
+    };
+    SagaMetrics::default().changed(&changed, true);
 }
 
 /// A scrape of a daemon in which everything has happened.
@@ -42,11 +53,7 @@ fn scrape() -> String {
     push.closed(4001);
     push.closed(5000);
     PartitionMetrics::new(0);
-    for kind in [
-        AnomalyKind::ForeignState,
-        AnomalyKind::AfterEnd,
-        AnomalyKind::TooManySteps,
-    ] {
+    for kind in AnomalyKind::ALL {
         tell_of_a_saga(kind);
     }
     metrics.render()

@@ -240,7 +240,7 @@ fn each_broken_definition_is_refused_with_its_place() {
         let arrow = ran.err.lines().find(|line| line.contains("--> ")).unwrap();
         let mut numbers = arrow.rsplit(':').map_while(|it| it.parse::<usize>().ok());
         let (column, line) = (numbers.next().unwrap(), numbers.next().unwrap());
-        let there = &text.lines().nth(line - 1).unwrap()[column - 1..];
+        let there = text.lines().nth(line - 1).unwrap().split_at(column - 1).1;
         assert!(there.starts_with(at), "{to} points at {there}\n{}", ran.err);
         let carets = format!(" {}\n", "^".repeat(at.len()));
         assert!(ran.err.contains(&carets), "{to}\n{}", ran.err);

@@ -110,6 +110,17 @@ pub enum AnomalyKind {
 }
 
 impl AnomalyKind {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::ForeignState,
+        Self::AfterEnd,
+        Self::UnknownState,
+        Self::IllegalTransition,
+        Self::WrongOutcome,
+        Self::UnknownStep,
+        Self::TooManySteps,
+    ];
+
     /// The contract's word.
     pub fn as_str(self) -> &'static str {
         match self {

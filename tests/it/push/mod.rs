@@ -15,6 +15,7 @@ mod saga;
 mod site;
 mod slow;
 mod stream;
+mod stuck;
 mod tls;
 mod warm;
 mod watch;

@@ -8,7 +8,7 @@ use outboxd::auth;
 use outboxd::config::Config;
 use serde_json::{Value, json};
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Builder, Daemon};
 use crate::support::kafka::Kafka;
 use crate::support::process::Port;
 use crate::support::wait_until;
@@ -36,18 +36,36 @@ impl Site {
         Self::configured(&(kafka_block(kafka, prefix) + &blocks), lines, OUR_KEYS)
     }
 
+    /// Starts it for these services with definitions of sagas: each a path below `sagas/` and its text.
+    pub(super) fn defined(
+        kafka: &Kafka,
+        prefix: &str,
+        services: &[&Service<'_>],
+        files: &[(String, String)],
+    ) -> Self {
+        let blocks: String = services.iter().map(|service| service.block("")).collect();
+        let kafka = kafka_block(kafka, prefix) + "create_topics = true\n";
+        let before = kafka + &blocks + "[sagas]\ndefinitions = \"sagas/*.toml\"\n";
+        Self::with_files(&before, "", OUR_KEYS, files)
+    }
+
     /// Starts it without services for an issuer whose keys these lines name.
     pub(super) fn start_for(kafka: &Kafka, prefix: &str, keys: &str) -> Self {
         Self::configured(&kafka_block(kafka, prefix), "", keys)
     }
 
     fn configured(before: &str, lines: &str, keys: &str) -> Self {
+        Self::with_files(before, lines, keys, &[])
+    }
+
+    fn with_files(before: &str, lines: &str, keys: &str, files: &[(String, String)]) -> Self {
         let port = Port::claim();
         let config = config(before, &port, lines, keys);
         let daemon = Daemon::builder(OUTBOXD, &config)
             .file("secret", SECRET)
-            .file("state/note", "the daemon's directory for what it keeps")
-            .start();
+            .file("state/note", "the daemon's directory for what it keeps");
+        let add = |daemon: Builder, (path, text): &(String, String)| daemon.file(path, text);
+        let daemon = files.iter().fold(daemon, add).start();
         Self { daemon, port }
     }
 

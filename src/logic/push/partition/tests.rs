@@ -519,10 +519,11 @@ fn limited() -> Partition<Inbox> {
 fn beat(partition: &mut Partition<Inbox>, offset: i64, ms: i64) -> usize {
     let until = Timestamp(ms * 1000).to_rfc3339().unwrap();
     let value = serde_json::json!({"v": 1, "source": "orders", "published_until": until});
-    match partition.apply(offset, ms, value.to_string().as_bytes(), |_| ()) {
-        Applied::PublishedUntil(stuck) => stuck.len(),
-        other => panic!("{other:?}"),
-    }
+    let applied = partition.apply(offset, ms, value.to_string().as_bytes(), |_| ());
+    let Applied::PublishedUntil(stuck) = applied else {
+        panic!("{applied:?}");
+    };
+    stuck.len()
 }
 
 #[test]
