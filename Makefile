@@ -14,8 +14,8 @@ services: ## fetch the PostgreSQL and Kafka that tests and demo run
 	@tests/services/fetch.sh
 
 .PHONY: demo
-demo: prerequisites services ## see outboxd at work until Ctrl-C; with ORDERS=20 until so many orders are placed
-	@cargo build --quiet $(CARGO_FLAGS) --bin outboxd --example demo
+demo: prerequisites services ## see outboxd at work, with a page to break things on, until Ctrl-C; with ORDERS=20 check so many orders
+	@cargo build --quiet $(CARGO_FLAGS) --bin outboxd --example demo --example create_order
 	@cargo run --quiet $(CARGO_FLAGS) --example demo -- $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: check

@@ -41,7 +41,6 @@ pub(crate) mod step {
     pub(crate) const AUTHORIZE_CARD: &str = "authorize-card";
     pub(crate) const CONFIRM_TICKET: &str = "confirm-ticket";
     pub(crate) const APPROVE_ORDER: &str = "approve-order";
-    pub(crate) const REJECT_ORDER: &str = "reject-order";
 }
 
 /// How a step is doing, of the words that outboxd knows. Only the service whose step it is says so.

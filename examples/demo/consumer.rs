@@ -42,9 +42,17 @@ pub(crate) fn run(bootstrap: &str, topics: &[String]) -> Result<(), Failure> {
     again::ready()?;
     loop {
         if let Some(message) = consumer.poll(Duration::from_secs(1)) {
-            again::report(&sight(&consumer::owned(&message?))?)?;
+            let message = consumer::owned(&message?);
+            if is_original(&message) {
+                again::report(&sight(&message)?)?;
+            }
         }
     }
+}
+
+/// A copy is made on purpose, and by somebody else than outboxd.
+pub(crate) fn is_original(message: &Message) -> bool {
+    message.headers.iter().all(|(name, _)| name != "copy")
 }
 
 /// Reads a record as any consumer of outboxd's can: what it is about is in its headers.

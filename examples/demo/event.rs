@@ -34,8 +34,8 @@ pub(crate) struct Sight {
 /// The state of a saga.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SagaState {
-    /// `saga_id`.
-    pub(crate) saga: String,
+    /// The id of the order that the saga is about.
+    pub(crate) order: String,
     /// `saga_state`.
     pub(crate) state: String,
     /// `saga_outcome`; `None`: it goes on.
@@ -50,8 +50,6 @@ pub(crate) struct StateSeen {
     pub(crate) state: SagaState,
     /// The state that this client saw before; `None`: this is its first.
     pub(crate) previous: Option<String>,
-    /// Whose client it is.
-    pub(crate) user: String,
     /// When it was seen: the time of the day in UTC, for people.
     pub(crate) at: String,
     /// From the insert (the frame's `at`) until it was seen.

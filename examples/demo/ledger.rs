@@ -1,5 +1,5 @@
-//! The judge: what was committed, what was rolled back, what the consumer saw, and what of it is wrong. Never reads a
-//! database, a topic or a clock; it is told.
+//! The judge: what was committed, what the consumer saw, and what of it is wrong. Never reads a database, a topic or a clock; it
+//! is told.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,6 @@ use crate::event::{Event, Sight};
 #[derive(Default)]
 pub(crate) struct Ledger {
     committed: Vec<(Event, Instant)>,
-    rolled_back: Vec<Event>,
     seen: Vec<Sight>,
     /// The ids of those seen.
     sights: HashSet<String>,
@@ -21,43 +20,16 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Notes events of a transaction that was committed, or was found in a table, at this moment.
+    /// Notes events that are committed, by this moment at the latest.
     pub(crate) fn commit(&mut self, events: impl IntoIterator<Item = Event>, now: Instant) {
         self.committed
             .extend(events.into_iter().map(|event| (event, now)));
-    }
-
-    /// Notes events of a transaction that was rolled back.
-    pub(crate) fn roll_back(&mut self, events: impl IntoIterator<Item = Event>) {
-        self.rolled_back.extend(events);
     }
 
     /// Notes what the consumer saw.
     pub(crate) fn see(&mut self, sight: Sight) {
         self.sights.insert(sight.event.id.clone());
         self.seen.push(sight);
-    }
-
-    /// Takes the rows of the tables in their order, and notes as committed those that nobody has told of: somebody inserted
-    /// them by hand. What is there although it was rolled back stays rolled back.
-    pub(crate) fn commit_by_hand(&mut self, rows: Vec<Event>, now: Instant) {
-        let mut told: HashMap<String, usize> = HashMap::new();
-        for (event, _) in &self.committed {
-            *told.entry(event.id.clone()).or_default() += 1;
-        }
-        let rolled_back: HashSet<_> = self.rolled_back.iter().map(|it| it.id.clone()).collect();
-        let rows = rows
-            .into_iter()
-            .filter(|row| !rolled_back.contains(&row.id));
-        let by_hand = rows.filter(|row| match told.get_mut(&row.id) {
-            Some(rest @ 1..) => {
-                *rest -= 1;
-                false
-            }
-            Some(0) | None => true,
-        });
-        let by_hand: Vec<_> = by_hand.collect();
-        self.commit(by_hand, now);
     }
 
     /// Since when the first committed event that nobody has seen has been waiting; `None`: all are seen.
@@ -74,11 +46,6 @@ impl Ledger {
     /// How many events were committed.
     pub(crate) fn committed(&self) -> usize {
         self.committed.len()
-    }
-
-    /// How many were rolled back.
-    pub(crate) fn rolled_back(&self) -> usize {
-        self.rolled_back.len()
     }
 
     /// How many the consumer saw.
@@ -115,13 +82,9 @@ impl Ledger {
                 None => balance.push((event, commits, sights)),
             }
         }
-        let rolled_back: HashSet<&str> = self.rolled_back.iter().map(|it| it.id.as_str()).collect();
         let wrong = balance.into_iter().filter_map(|(event, commits, sights)| {
             let what = match (commits, sights) {
                 (commits, sights) if commits == sights => return None,
-                (0, _) if rolled_back.contains(event.id.as_str()) => {
-                    "seen, but rolled back".to_owned()
-                }
                 (0, _) => "seen, but never committed".to_owned(),
                 (_, 0) => "lost".to_owned(),
                 (commits, sights) => format!("committed {commits} times, seen {sights} times"),
@@ -229,14 +192,11 @@ mod tests {
         }
     }
 
-    /// Ids begin with their key; those after `!` are rolled back.
+    /// Ids begin with their key.
     fn ledger(committed: &[&str], seen: &[&str]) -> Ledger {
         let mut ledger = Ledger::default();
         for id in committed {
-            match id.strip_prefix('!') {
-                Some(id) => ledger.roll_back([event(id)]),
-                None => ledger.commit([event(id)], Instant::now()),
-            }
+            ledger.commit([event(id)], Instant::now());
         }
         for id in seen {
             ledger.see(sight(event(id)));
@@ -251,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_committed_event_once_and_in_order_per_key_is_right() {
-        let mut right = ledger(&["a1", "b1", "!a9", "a2", "b2"], &["b1", "a1", "b2", "a2"]);
+        let mut right = ledger(&["a1", "b1", "a2", "b2"], &["b1", "a1", "b2", "a2"]);
         assert_eq!(kinds(&right), [""; 0]);
         assert_eq!(right.waiting_since(), None);
         assert_eq!(kinds(&Ledger::default()), [""; 0]);
@@ -271,12 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_was_rolled_back_is_told_and_so_is_a_stranger() {
-        let ghost = ledger(&["a1", "!a2"], &["a1", "a2", "c1"]);
-        assert_eq!(
-            kinds(&ghost),
-            ["seen, but rolled back", "seen, but never committed"]
-        );
+    fn a_stranger_is_told() {
+        let ghost = ledger(&["a1"], &["a1", "c1"]);
+        assert_eq!(kinds(&ghost), ["seen, but never committed"]);
     }
 
     #[test]
@@ -301,19 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inserted_by_hand_counts_and_one_id_in_two_rows_is_two_events() {
-        let mut by_hand = ledger(&["a1"], &["a1", "c1", "c1"]);
-        by_hand.commit_by_hand(["a1", "c1", "c1"].map(event).into(), Instant::now());
-        assert_eq!(kinds(&by_hand), [""; 0]);
+    fn one_id_in_two_rows_is_two_events() {
+        assert_eq!(kinds(&ledger(&["a1", "a1"], &["a1", "a1"])), [""; 0]);
         let once = ledger(&["a1", "a1"], &["a1"]);
         assert_eq!(kinds(&once), ["committed 2 times, seen 1 times"]);
-    }
-
-    #[test]
-    fn a_row_that_was_rolled_back_and_is_there_does_not_count_as_inserted_by_hand() {
-        let mut ghost = ledger(&["a1", "!a2"], &["a1", "a2"]);
-        ghost.commit_by_hand(["a1", "a2"].map(event).into(), Instant::now());
-        assert_eq!(kinds(&ghost), ["seen, but rolled back"]);
     }
 
     #[test]

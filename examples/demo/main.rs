@@ -1,25 +1,26 @@
-//! What `make demo` runs: real databases, a real Kafka, outboxd between them, a program that places orders, and in processes of
-//! their own a consumer and the customers' clients. The demo believes nobody: it compares what was committed with what they saw.
+//! What `make demo` runs: the example `create_order` with real databases, a real Kafka and outboxd, a page to place orders on and to
+//! break things with, and in processes of their own a consumer and the customers' clients. The demo believes nobody: it compares
+//! what was committed with what they saw.
 //!
-//! `orders.rs` and `outbox.rs` show what a service has to do, `client.rs` what a client has; `world.rs` what outboxd needs around it.
+//! `../create_order` shows what services have to do, `client.rs` what a client has, `page.html` what a page has.
 
 mod again;
 mod client;
 mod consumer;
 mod event;
 mod ledger;
-mod orders;
-mod outbox;
+mod page;
 mod sagas;
 mod screen;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod tables;
 mod world;
 
 use std::{
     collections::HashMap,
     io::{self, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::{self, ExitCode},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
@@ -31,21 +32,34 @@ use clap::{Parser, Subcommand};
 use client::{Report, Watch};
 use event::Sight;
 use ledger::Ledger;
-use orders::{OrderProgram, Told};
+use page::{Refusal, Wish};
 use sagas::Sagas;
 use screen::Screen;
+use serde_json::{Value, json};
+use support::deployment::{SERVICES, TOPICS};
+use tables::Tables;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 use tokio_util::sync::CancellationToken;
-use world::{Failure, TOPICS, World};
+use world::{Failure, Style, Switch, Wanted, World};
 
-/// How often the servers are looked at when nothing happens.
+/// How often everything is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long an event or a state may be on its way before something must be wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long sagas may take to their end when nothing is broken any more.
+const END: Duration = Duration::from_secs(60);
+
+/// So many sagas at a time, when nobody waits at a page.
+const AT_A_TIME: usize = 20;
+
+/// Who orders at the page.
+const CUSTOMER: &str = "c-1";
 
 /// Shows outboxd at work.
 #[derive(Parser)]
@@ -77,15 +91,8 @@ enum Role {
     },
 }
 
-/// A token for each customer.
-type Tokens = HashMap<String, String>;
-
 /// What the demo hears from those that work for it.
 enum News {
-    /// The order program tells of its work.
-    Told(Told),
-    /// It ended, after so many orders.
-    Placed(Result<u64, Failure>),
     /// The consumer saw an event.
     Seen(Sight),
     /// It ended.
@@ -94,6 +101,8 @@ enum News {
     Watched(Report),
     /// They ended.
     Deaf,
+    /// The page asks for something.
+    Asked(Wish, oneshot::Sender<Value>),
 }
 
 fn main() -> ExitCode {
@@ -122,23 +131,28 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
     // Until it stands, Ctrl-C simply ends this process: everything that it has started by then ends with it.
     let world = World::start(&screen, only)?;
     let (sender, news) = channel();
-    let (consumer, clients, tokens) = onlookers(&world, &screen, &sender)?;
+    let (consumer, clients) = onlookers(&world, &screen, &sender)?;
+    let page = (Ipv4Addr::LOCALHOST, world.page.number()).into();
+    page::serve(page, sender)?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone());
-    screen.invite(&world, orders)?;
-    place_orders(&world, orders, stop.clone(), sender);
+    screen.invite(&world, page, orders)?;
 
     let mut show = Show {
         screen,
         _consumer: consumer,
         clients,
-        tokens,
+        tokens: HashMap::new(),
+        tables: Tables::open(&world.deployment.postgres)?,
         world,
         news,
         ledger: Ledger::default(),
         sagas: Sagas::default(),
-        endless: orders.is_none().then_some(stop),
-        placed: None,
+        orders_of: HashMap::new(),
+        at_the_page: Vec::new(),
+        wanted: orders,
+        placed: 0,
+        stop,
     };
     let failed = show.watch().and_then(|()| show.drain()).err();
     let faults = [
@@ -146,25 +160,25 @@ fn demo(orders: Option<u64>, only: Option<&str>) -> Result<bool, Failure> {
         show.sagas.faults(),
         show.ledger.faults(),
     ];
-    let placed = show.placed.unwrap_or_default();
     show.screen
-        .summary(placed, &show.ledger, &show.sagas, &faults)?;
+        .summary(show.placed, &show.ledger, &show.sagas, &faults)?;
     Ok(faults.iter().all(Vec::is_empty))
 }
 
-/// Starts the consumer and the clients, which tell what they see; and makes the customers' tokens.
+/// Starts the consumer and the clients, which tell what they see.
 fn onlookers(
     world: &World,
     screen: &Screen,
     news: &Sender<News>,
-) -> Result<(Again, Again, Tokens), Failure> {
+) -> Result<(Again, Again), Failure> {
     // Nobody listens any more when the demo has failed.
     let reports = news.clone();
     let report = move |sight: Option<Sight>| {
         let _ = reports.send(sight.map_or(News::Blind, News::Seen));
     };
     let began = Instant::now();
-    let consumer = consumer::start(&world.kafka.bootstrap(), &TOPICS, report)?;
+    let kafka = world.deployment.kafka.bootstrap();
+    let consumer = consumer::start(&kafka, &TOPICS, report)?;
     let how = "read_committed, its own process";
     screen.started("consumer", how, began.elapsed())?;
 
@@ -173,28 +187,10 @@ fn onlookers(
         let _ = reports.send(report.map_or(News::Deaf, News::Watched));
     };
     let began = Instant::now();
-    let token = |customer: String| Ok((customer.clone(), world.token(&customer)?));
-    let tokens = orders::customers()
-        .map(token)
-        .collect::<Result<_, Failure>>()?;
-    let clients = client::start(world.push(), report)?;
+    let clients = client::start(world.deployment.push(), report)?;
     let how = "a WebSocket per order, own process";
     screen.started("clients", how, began.elapsed())?;
-    Ok((consumer, clients, tokens))
-}
-
-/// Runs the order program on a thread of its own.
-fn place_orders(world: &World, orders: Option<u64>, stop: CancellationToken, news: Sender<News>) {
-    let (shop, kitchen) = (world.url("shop"), world.url("kitchen"));
-    thread::spawn(move || {
-        let reports = news.clone();
-        let report = move |told| drop(reports.send(News::Told(told)));
-        let placed = support::block_on(async {
-            let program = OrderProgram::connect(&shop, &kitchen, report, stop).await?;
-            program.run(orders).await
-        });
-        let _ = news.send(News::Placed(placed.map_err(Failure::from)));
-    });
+    Ok((consumer, clients))
 }
 
 /// Ctrl-C and SIGTERM end the orders, and with them the demo; a second one ends it at once.
@@ -226,23 +222,31 @@ struct Show {
     // Ends before Kafka does, or it would complain.
     _consumer: Again,
     clients: Again,
-    tokens: Tokens,
+    /// By customer.
+    tokens: HashMap<String, String>,
+    tables: Tables,
     world: World,
     news: Receiver<News>,
     ledger: Ledger,
     sagas: Sagas,
-    /// Ends the orders, when nothing else does.
-    endless: Option<CancellationToken>,
-    /// How many orders were placed, once no more will be.
-    placed: Option<u64>,
+    /// By saga.
+    orders_of: HashMap<String, String>,
+    /// The orders of the page, for when it is loaded again.
+    at_the_page: Vec<Value>,
+    /// So many orders, and then the end; `None`: until somebody ends it.
+    wanted: Option<u64>,
+    placed: u64,
+    stop: CancellationToken,
 }
 
 impl Show {
-    /// Shows what happens until everything that was committed has been seen, and nothing more will be committed.
+    /// Shows what happens until no more orders are placed, all sagas have ended, and everything was seen.
     fn watch(&mut self) -> Result<(), Failure> {
+        let mut ending: Option<Instant> = None;
         loop {
             self.hear()?;
             self.world.check()?;
+            self.look()?;
             self.screen.progress(&self.ledger, &self.sagas)?;
             let (event, state) = (self.ledger.waiting_since(), self.sagas.waiting_since());
             let late = |since: Option<Instant>| since.is_some_and(|it| it.elapsed() > PATIENCE);
@@ -253,17 +257,57 @@ impl Show {
                 let what = "a saga's state has been on its way to its client";
                 return Err(format!("{what} for {PATIENCE:?}").into());
             }
-            if self.placed.is_some() && event.is_none() && state.is_none() {
+            if self.goes_on() {
+                self.place_by_itself()?;
+                continue;
+            }
+            let since = match ending {
+                Some(since) => since,
+                None => {
+                    self.mend()?;
+                    *ending.insert(Instant::now())
+                }
+            };
+            let ended = self.sagas.unfinished() == 0;
+            if ended && event.is_none() && state.is_none() {
                 return Ok(());
+            }
+            if !ended && since.elapsed() > END {
+                return Err(format!("a saga has not ended for {END:?}").into());
             }
         }
     }
 
-    /// Lets outboxd end, so that nothing more can come, and the consumer see all that there is: some of it twice, perhaps.
+    /// Whether more orders are to come.
+    fn goes_on(&self) -> bool {
+        !self.stop.is_cancelled() && self.wanted.is_none_or(|wanted| self.placed < wanted)
+    }
+
+    /// Nothing is broken any more, so that every saga can come to its end.
+    fn mend(&mut self) -> Result<(), Failure> {
+        self.screen.ending()?;
+        self.world.switch(Switch::CardRefused, false);
+        self.world.switch(Switch::KitchenDown, false);
+        Ok(())
+    }
+
+    /// Stops the services, so that nothing more is committed, lets outboxd end, so that nothing more can come, and the consumer see
+    /// all that there is: some of it twice, perhaps.
     fn drain(&mut self) -> Result<(), Failure> {
-        self.world.drain()?;
-        let there = support::consumer::read_all(&self.world.kafka.bootstrap(), &TOPICS).len();
+        for part in SERVICES.into_iter().chain(["cards", "twice"]) {
+            self.world.deployment.kill(part);
+        }
+        self.look()?;
         let deadline = Instant::now() + PATIENCE;
+        while self.ledger.waiting_since().is_some() {
+            if Instant::now() > deadline {
+                return Err("the last events have not been seen".into());
+            }
+            self.hear()?;
+        }
+        self.world.drain()?;
+        let all = support::consumer::read_all(&self.world.deployment.kafka.bootstrap(), &TOPICS);
+        let there = all.into_iter().filter(consumer::is_original).count();
         while self.ledger.seen() < there {
             if Instant::now() > deadline {
                 return Err(format!("the consumer has not seen all of {there} records").into());
@@ -273,73 +317,161 @@ impl Show {
         Ok(())
     }
 
-    /// Takes the next piece of news, if there is any soon.
+    /// Looks into the outboxes.
+    fn look(&mut self) -> Result<(), Failure> {
+        let (rows, now) = (self.tables.news()?, Instant::now());
+        self.ledger.commit(rows.events, now);
+        for state in rows.states {
+            self.sagas.commit(state, now);
+        }
+        Ok(())
+    }
+
+    /// Takes the next piece of news, if there is any soon, and what else has come by then.
     fn hear(&mut self) -> Result<(), Failure> {
-        match self.news.recv_timeout(TICK) {
-            Ok(News::Told(told)) => self.told(told)?,
-            Ok(News::Placed(placed)) => {
-                self.placed = Some(placed?);
-                self.ledger
-                    .commit_by_hand(self.world.events()?, Instant::now());
-                self.screen.ending()?;
-            }
-            Ok(News::Seen(sight)) => {
-                self.screen.sight(&sight)?;
+        let first = match self.news.recv_timeout(TICK) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => News::Deaf,
+        };
+        let rest: Vec<_> = self.news.try_iter().collect();
+        [first]
+            .into_iter()
+            .chain(rest)
+            .try_for_each(|it| self.take(it))
+    }
+
+    fn take(&mut self, news: News) -> Result<(), Failure> {
+        match news {
+            News::Seen(sight) => {
+                let key = sight.event.key.as_deref().unwrap_or("-");
+                let order = self.orders_of.get(key).map_or(key, String::as_str);
+                self.screen.sight(&sight, order)?;
                 self.ledger.see(sight);
             }
-            Ok(News::Watched(report)) => self.watched(report)?,
-            Ok(News::Blind) => return Err("the consumer ended by itself".into()),
-            Ok(News::Deaf) | Err(RecvTimeoutError::Disconnected) => {
-                return Err("the clients ended by themselves".into());
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        Ok(())
-    }
-
-    /// Takes what the order program tells.
-    fn told(&mut self, told: Told) -> Result<(), Failure> {
-        match told {
-            Told::Placing { order, customer } => {
-                let token = self.tokens.get(&customer).cloned().unwrap_or_default();
-                self.clients.tell(&Watch {
-                    saga: order,
-                    user: customer,
-                    token,
-                })?;
-            }
-            Told::Ended(transaction) => {
-                self.screen.ended(&transaction)?;
-                if transaction.committed {
-                    let now = Instant::now();
-                    self.ledger.commit(transaction.events, now);
-                    if let Some(state) = transaction.state {
-                        self.sagas.commit(state, now);
-                    }
-                } else {
-                    self.ledger.roll_back(transaction.events);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what the clients report.
-    fn watched(&mut self, report: Report) -> Result<(), Failure> {
-        match report {
-            Report::Saw(seen) => {
+            News::Watched(Report::Saw(seen)) => {
                 self.screen.state(&seen)?;
                 self.sagas.see(seen);
             }
-            Report::Failed { saga, why } => {
-                self.screen.failed(&saga, &why)?;
-                self.sagas.fail(&saga, why);
+            News::Watched(Report::Failed { order, why }) => {
+                self.screen.failed(&order, &why)?;
+                self.sagas.fail(&order, why);
                 // It is wrong by now, and would be wrong for ever.
-                if let Some(stop) = &self.endless {
-                    stop.cancel();
+                if self.wanted.is_none() {
+                    self.stop.cancel();
                 }
             }
+            News::Asked(wish, answer) => {
+                let said = self.grant(wish)?;
+                // The page may be gone.
+                let _ = answer.send(said);
+            }
+            News::Blind => return Err("the consumer ended by itself".into()),
+            News::Deaf => return Err("the clients ended by themselves".into()),
         }
         Ok(())
+    }
+
+    /// Does what the page asks for; gives what it is told.
+    fn grant(&mut self, wish: Wish) -> Result<Value, Failure> {
+        match wish {
+            Wish::Place(order) => {
+                let (restaurant, total) = match order.refusal {
+                    Refusal::Nobody => ("r-1", 1250),
+                    Refusal::Consumer => ("r-1", 99_900),
+                    Refusal::Kitchen => ("r-closed", 1250),
+                };
+                let (style, customer) = (order.style, CUSTOMER.to_owned());
+                let wanted = Wanted {
+                    style,
+                    customer,
+                    restaurant,
+                    total,
+                };
+                let placed = self.place(&wanted, None)?;
+                self.at_the_page.push(placed.clone());
+                return Ok(placed);
+            }
+            Wish::Token { operator } => return Ok(self.token(operator).into()),
+            Wish::Switch(switch, on) => {
+                self.screen
+                    .broken(&format!("{switch:?} {}", if on { "on" } else { "off" }))?;
+                self.world.switch(switch, on);
+            }
+            Wish::KillOutboxd => {
+                self.screen.broken("outboxd killed")?;
+                self.world.kill_outboxd();
+            }
+            Wish::Look => {}
+        }
+        let push = self.world.deployment.push();
+        Ok(json!({
+            "push": format!("http://{push}"),
+            "console": format!("http://{push}/console"),
+            "switches": self.world.switches,
+            "orders": self.at_the_page,
+        }))
+    }
+
+    /// Places the next orders when there is room for them: all that are wanted, in one style as in the other, or one of each when
+    /// somebody may come to the page.
+    fn place_by_itself(&mut self) -> Result<(), Failure> {
+        let all = self.wanted.unwrap_or(2);
+        while self.placed < all && self.sagas.unfinished() < AT_A_TIME {
+            let (number, second) = (self.placed / 2, self.placed % 2 == 1);
+            let style = if second {
+                Style::Orchestration
+            } else {
+                Style::Choreography
+            };
+            // Of ten three are refused, each by another service.
+            let (expected, customer, restaurant, total) = match number % 10 {
+                3 => ("rejected", 2, "r-1", 99_900),
+                6 => ("rejected", 3, "r-closed", 1250),
+                9 => ("rejected", 9, "r-1", 1250),
+                _ => ("completed", number % 8 + 1, "r-2", 1250),
+            };
+            let customer = format!("c-{customer}");
+            let wanted = Wanted {
+                style,
+                customer,
+                restaurant,
+                total,
+            };
+            self.place(&wanted, Some(expected))?;
+        }
+        Ok(())
+    }
+
+    /// Places an order, and lets its customer watch it; gives what there is to know of it.
+    fn place(&mut self, wanted: &Wanted, expected: Option<&'static str>) -> Result<Value, Failure> {
+        self.placed += 1;
+        let order = format!("o-{}", self.placed);
+        self.sagas.place(&order, expected);
+        let placed = self.world.place(&order, wanted)?;
+        let token = self.tokens.entry(wanted.customer.clone());
+        let token = token.or_insert_with(|| self.world.deployment.token(&wanted.customer, &[]));
+        let told = json!({
+            "order": order,
+            "style": wanted.style,
+            "sagaType": placed.saga_type,
+            "sagaId": placed.saga_id,
+        });
+        self.orders_of.insert(placed.saga_id.clone(), order.clone());
+        self.clients.tell(&Watch {
+            order,
+            saga_type: placed.saga_type,
+            saga_id: placed.saga_id,
+            token: token.clone(),
+        })?;
+        Ok(told)
+    }
+
+    /// A token for the page.
+    fn token(&self, operator: bool) -> String {
+        if operator {
+            return self.world.deployment.token("operator", &["*"]);
+        }
+        self.world.deployment.token(CUSTOMER, &[])
     }
 }

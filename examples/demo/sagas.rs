@@ -1,5 +1,5 @@
-//! The judge of sagas: the states that the shop committed, those that their clients saw, and what of it is wrong. Never reads a
-//! database, a socket or a clock; it is told.
+//! The judge of sagas: how each is to end, the states that its home service committed, those that its client saw, and what of it is
+//! wrong. Never reads a database, a socket or a clock; it is told.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Sagas {
     sagas: Vec<Saga>,
-    /// By id.
+    /// By the order's id.
     places: HashMap<String, usize>,
     /// So many of them, from the first on, are settled.
     settled_up_to: usize,
@@ -24,6 +24,8 @@ pub(crate) struct Sagas {
 
 #[derive(Default)]
 struct Saga {
+    /// How it is to end; `None`: nobody has said.
+    expected: Option<&'static str>,
     committed: Vec<SagaState>,
     /// When the last of them was.
     since: Option<Instant>,
@@ -33,9 +35,22 @@ struct Saga {
 }
 
 impl Sagas {
+    /// Notes an order that is placed, and how its saga is to end, if that is known.
+    pub(crate) fn place(&mut self, order: &str, expected: Option<&'static str>) {
+        if let Some(saga) = self.saga(order) {
+            saga.expected = expected;
+        }
+    }
+
+    /// How many go on.
+    pub(crate) fn unfinished(&self) -> usize {
+        let unfinished = self.sagas.iter().filter(|saga| saga.end().is_none());
+        unfinished.count()
+    }
+
     /// Notes a state that was committed at this moment.
     pub(crate) fn commit(&mut self, state: SagaState, now: Instant) {
-        if let Some(saga) = self.saga(&state.saga) {
+        if let Some(saga) = self.saga(&state.order) {
             saga.committed.push(state);
             saga.since = Some(now);
         }
@@ -44,14 +59,14 @@ impl Sagas {
     /// Notes a state that the saga's client saw.
     pub(crate) fn see(&mut self, seen: StateSeen) {
         self.milliseconds.push(seen.milliseconds);
-        if let Some(saga) = self.saga(&seen.state.saga) {
+        if let Some(saga) = self.saga(&seen.state.order) {
             saga.seen.push(seen.state);
         }
     }
 
     /// Notes that a saga's client gave up.
-    pub(crate) fn fail(&mut self, saga: &str, why: String) {
-        if let Some(saga) = self.saga(saga) {
+    pub(crate) fn fail(&mut self, order: &str, why: String) {
+        if let Some(saga) = self.saga(order) {
             saga.failed = Some(why);
         }
     }
@@ -85,8 +100,8 @@ impl Sagas {
         ledger::percentile(self.milliseconds.iter().copied(), percent)
     }
 
-    /// What is wrong, a line each; nothing when every saga's client saw how it ended, and no state but those committed, in
-    /// their order.
+    /// What is wrong, a line each; nothing when every saga ended as it should, and its client saw that, and no state but those
+    /// committed, in their order.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut sagas: Vec<_> = self.places.iter().collect();
         sagas.sort_by_key(|(_, place)| **place);
@@ -96,9 +111,9 @@ impl Sagas {
         faults.collect()
     }
 
-    fn saga(&mut self, id: &str) -> Option<&mut Saga> {
+    fn saga(&mut self, order: &str) -> Option<&mut Saga> {
         let next = self.sagas.len();
-        let place = *self.places.entry(id.to_owned()).or_insert(next);
+        let place = *self.places.entry(order.to_owned()).or_insert(next);
         if place == next {
             self.sagas.push(Saga::default());
         }
@@ -113,8 +128,12 @@ impl Saga {
 
     /// Nothing more is to be expected of it.
     fn is_settled(&self) -> bool {
-        let ended = self.committed.last().is_some_and(|it| it.outcome.is_some());
-        self.failed.is_some() || ended && self.is_up_to_date()
+        self.failed.is_some() || self.end().is_some() && self.is_up_to_date()
+    }
+
+    /// How it has ended.
+    fn end(&self) -> Option<&str> {
+        self.committed.last()?.outcome.as_deref()
     }
 
     fn fault(&self, id: &str) -> Option<String> {
@@ -135,7 +154,13 @@ impl Saga {
             Some(_) | None if self.failed.is_some() => {
                 Some(format!("{id}: its client failed{why}"))
             }
-            Some(_) | None => None,
+            Some(_) | None => match (self.end(), self.expected) {
+                (None, _) => Some(format!("{id} has not ended")),
+                (Some(end), Some(expected)) if end != expected => {
+                    Some(format!("{id} {end}, and should be {expected}"))
+                }
+                (Some(_), Some(_) | None) => None,
+            },
         }
     }
 }
@@ -151,7 +176,7 @@ mod tests {
     fn state(text: &str) -> SagaState {
         let mut words = text.split(' ').map(str::to_owned);
         SagaState {
-            saga: words.next().unwrap_or_default(),
+            order: words.next().unwrap_or_default(),
             state: words.next().unwrap_or_default(),
             outcome: words.next(),
         }
@@ -166,7 +191,6 @@ mod tests {
             sagas.see(StateSeen {
                 state: state(text),
                 previous: None,
-                user: "c-7".into(),
                 at: String::new(),
                 milliseconds: 1.0,
             });
@@ -196,6 +220,20 @@ mod tests {
         let mut behind = sagas(&["o-2 PENDING"], &[]);
         assert_eq!(behind.faults(), ["o-2 PENDING, unseen by its client"]);
         assert!(behind.waiting_since().is_some());
+    }
+
+    #[test]
+    fn a_saga_that_ends_otherwise_or_not_at_all_is_told() {
+        let mut wrong = sagas(&ONE, &ONE);
+        assert_eq!(wrong.unfinished(), 0);
+        wrong.place("o-1", Some("completed"));
+        assert_eq!(wrong.faults(), [""; 0]);
+        wrong.place("o-1", Some("rejected"));
+        assert_eq!(wrong.faults(), ["o-1 completed, and should be rejected"]);
+        let mut endless = sagas(&["o-1 PENDING"], &["o-1 PENDING"]);
+        endless.place("o-2", None);
+        assert_eq!(endless.faults(), ["o-1 has not ended", "o-2 has not ended"]);
+        assert_eq!(endless.unfinished(), 2);
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use std::{
     env,
     io::{self, IsTerminal, Result, Write},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
 
 use crate::{
-    event::{self, Event, Sight, StateSeen},
+    event::{self, Sight, StateSeen},
     ledger::Ledger,
-    orders::Ended,
     sagas::Sagas,
     world::World,
 };
@@ -57,7 +57,7 @@ impl Screen {
     pub(crate) fn title(&self) -> Result<()> {
         let title = self.paint(BOLD, "outboxd demo");
         self.line(&format!(
-            "\n{title}  Orders and their events, committed together, on their way to Kafka and to customers\n"
+            "\n{title}  One saga in two styles, from four services to Kafka and to their customers\n"
         ))?;
         self.line(&self.paint(DIM, "  starting PostgreSQL and Kafka, then outboxd ..."))
     }
@@ -72,46 +72,54 @@ impl Screen {
     }
 
     /// Where everything is, what to try, and how to stop.
-    pub(crate) fn invite(&mut self, world: &World, orders: Option<u64>) -> Result<()> {
-        let admin = world.daemon.admin();
+    pub(crate) fn invite(
+        &mut self,
+        world: &World,
+        page: SocketAddr,
+        orders: Option<u64>,
+    ) -> Result<()> {
+        let deployment = &world.deployment;
+        let (admin, push) = (deployment.daemon.admin(), deployment.push());
         let places = [
             ("outboxd", format!("http://{admin}/metrics and /readyz")),
-            ("", format!("ws://{}/v1/ws", world.push())),
-            ("", world.daemon.config().display().to_string()),
-            ("shop", world.url("shop")),
-            ("kitchen", world.url("kitchen")),
-            ("Kafka", world.kafka.bootstrap()),
+            ("", format!("ws://{push}/v1/ws")),
+            ("", format!("http://{push}/console")),
+            ("", deployment.daemon.config().display().to_string()),
+            ("order", deployment.postgres.url("order", "order")),
+            ("Kafka", deployment.kafka.bootstrap()),
         ];
         self.line("")?;
         for (what, place) in places {
             self.line(&format!("  {what:<10}{}", self.paint(CYAN, &place)))?;
         }
         if orders.is_none() {
-            self.line(&format!(
-                "\n  Publish an event yourself:   psql {}",
-                world.url("shop")
-            ))?;
-            let insert = [
-                "    insert into outbox.event (topic, key, event_type, payload)",
-                "    values ('orders', 'mine', 'OrderCreated', '{\"total\": 1250}');",
-            ];
-            self.line(&self.paint(CYAN, &insert.join("\n")))?;
+            let page = self.paint(CYAN, &format!("http://{page}/"));
+            self.line(&format!("\n  Place orders and break things:   {page}"))?;
             self.line("\n  Ctrl-C stops everything and leaves nothing behind.")?;
         }
         let head = if let Some(due) = &mut self.numbers {
             *due = Instant::now() + PACE;
-            let names = ["events", "rolled back", "seen", "sagas", "ended"];
+            let names = ["events", "seen", "sagas", "ended"];
             numbers("UTC", names.map(str::to_owned), "p99 to Kafka", "to client")
         } else {
-            columns("UTC", "seen in", "key", "what", "by / for", "after insert")
+            columns("UTC", "seen in", "order", "what", "after insert")
         };
         self.line(&format!("\n{}", self.paint(DIM, &head)))
     }
 
-    /// An event came out of Kafka.
-    pub(crate) fn sight(&self, sight: &Sight) -> Result<()> {
-        let took = milliseconds(Some(sight.milliseconds));
-        self.event(&sight.at, &sight.event, &took, None)
+    /// An event about an order came out of Kafka.
+    pub(crate) fn sight(&self, sight: &Sight, order: &str) -> Result<()> {
+        let (event, took) = (&sight.event, milliseconds(Some(sight.milliseconds)));
+        let place = event.topic.trim_start_matches("create-order-saga.");
+        let line = columns(&sight.at, place, order, &event.event_type, &took);
+        // What goes wrong, and what undoes it.
+        let undoes = ["Failed", "Declined", "Disabled", "Cancel", "Reject"];
+        let colour = undoes.iter().any(|word| event.event_type.contains(word));
+        self.one(&if colour {
+            self.paint(YELLOW, &line)
+        } else {
+            line
+        })
     }
 
     /// A client saw its saga's state.
@@ -127,23 +135,20 @@ impl Screen {
             .chain(outcome)
             .collect();
         let took = milliseconds(Some(seen.milliseconds));
-        let line = columns(&seen.at, WEBSOCKET, &state.saga, &what, &seen.user, &took);
+        let line = columns(&seen.at, WEBSOCKET, &state.order, &what, &took);
         self.one(&self.paint(GREEN, &line))
     }
 
     /// A client gave up.
-    pub(crate) fn failed(&self, saga: &str, why: &str) -> Result<()> {
-        let line = columns(&now(), WEBSOCKET, saga, why, "", "");
+    pub(crate) fn failed(&self, order: &str, why: &str) -> Result<()> {
+        let line = columns(&now(), WEBSOCKET, order, why, "");
         self.one(&self.paint(RED, line.trim_end()))
     }
 
-    /// A transaction ended; what is committed is told when it is seen, and what is rolled back must never be.
-    pub(crate) fn ended(&self, transaction: &Ended) -> Result<()> {
-        let events = transaction.events.iter();
-        for event in events.filter(|_| !transaction.committed) {
-            self.event(&now(), event, "rolled back", Some(YELLOW))?;
-        }
-        Ok(())
+    /// Somebody breaks something at the page, or mends it.
+    pub(crate) fn broken(&self, what: &str) -> Result<()> {
+        let line = columns(&now(), "page", "", what, "");
+        self.one(&self.paint(BOLD, line.trim_end()))
     }
 
     /// The numbers so far, if they are due.
@@ -155,7 +160,6 @@ impl Screen {
         self.numbers = Some(Instant::now() + PACE);
         let counts = [
             ledger.committed(),
-            ledger.rolled_back(),
             ledger.seen(),
             sagas.count(),
             sagas.outcomes().values().sum(),
@@ -172,7 +176,7 @@ impl Screen {
     pub(crate) fn ending(&self) -> Result<()> {
         self.line(&self.paint(
             DIM,
-            "\n  ending: waiting for what is on its way, then draining outboxd",
+            "\n  ending: waiting for all sagas, then draining outboxd",
         ))
     }
 
@@ -184,8 +188,7 @@ impl Screen {
         sagas: &Sagas,
         faults: &[Vec<String>],
     ) -> Result<()> {
-        let (committed, rolled_back) = (ledger.committed(), ledger.rolled_back());
-        let (seen, watched) = (ledger.seen(), sagas.count());
+        let (committed, seen, watched) = (ledger.committed(), ledger.seen(), sagas.count());
         let outcomes = sagas.outcomes();
         let ended: usize = outcomes.values().sum();
         let outcomes = outcomes
@@ -198,10 +201,6 @@ impl Screen {
             (
                 "committed",
                 format!("{committed} events of {orders} orders"),
-            ),
-            (
-                "rolled back",
-                format!("{rolled_back} events, which nobody may see"),
             ),
             (
                 "seen",
@@ -223,7 +222,7 @@ impl Screen {
         if faults.iter().all(Vec::is_empty) {
             let right = [
                 "every committed event once, no other, in order per key",
-                "every saga's end came over its client's WebSocket, without a gap",
+                "every saga ended as it should, and that came over its WebSocket, without a gap",
             ];
             for right in right {
                 self.line(&format!("  {}        {right}", self.paint(GREEN, "right")))?;
@@ -240,19 +239,6 @@ impl Screen {
             }
         }
         self.line("")
-    }
-
-    fn event(&self, at: &str, event: &Event, took: &str, colour: Option<&str>) -> Result<()> {
-        let key = event.key.as_deref().unwrap_or("-");
-        let line = columns(
-            at,
-            &event.topic,
-            key,
-            &event.event_type,
-            &event.source,
-            took,
-        );
-        self.one(&colour.map_or(line.clone(), |colour| self.paint(colour, &line)))
     }
 
     /// A line of one order.
@@ -276,11 +262,11 @@ impl Screen {
     }
 }
 
-fn columns(at: &str, place: &str, key: &str, what: &str, who: &str, took: &str) -> String {
-    format!("  {at:<12}  {place:<9}  {key:<6}  {what:<39}  {who:<7}  {took:>12}")
+fn columns(at: &str, place: &str, order: &str, what: &str, took: &str) -> String {
+    format!("  {at:<12}  {place:<19}  {order:<6}  {what:<40}  {took:>12}")
 }
 
-fn numbers(at: &str, counts: [String; 5], to_kafka: &str, to_client: &str) -> String {
+fn numbers(at: &str, counts: [String; 4], to_kafka: &str, to_client: &str) -> String {
     let counts: String = counts.iter().map(|count| format!("{count:>12}")).collect();
     format!("  {at:<12}{counts}{to_kafka:>14}{to_client:>12}")
 }

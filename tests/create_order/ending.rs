@@ -141,7 +141,7 @@ fn orchestrated(fate: Fate) -> Ending {
                 ],
                 &refused,
             ],
-            "verify-consumer failed, reject-order done",
+            "verify-consumer failed",
         ),
         Fate::KitchenRefuses => (
             ["REJECTED", "CANCELLED", ""],
@@ -151,7 +151,7 @@ fn orchestrated(fate: Fate) -> Ending {
                 &["create-order-saga.replies RestaurantDetailsVerificationFailed"],
                 &refused,
             ],
-            "verify-consumer done, create-ticket failed, reject-order done",
+            "verify-consumer done, create-ticket failed",
         ),
         Fate::CardRefused => (
             ["REJECTED", "CANCELLED", "DECLINED"],
@@ -163,7 +163,7 @@ fn orchestrated(fate: Fate) -> Ending {
                 &["kitchen.events TicketCancelled"],
                 &refused,
             ],
-            "verify-consumer done, create-ticket compensated, authorize-card failed, reject-order done",
+            "verify-consumer done, create-ticket compensated, authorize-card failed",
         ),
     };
     let mut messages = rest.concat();

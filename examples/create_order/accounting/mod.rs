@@ -122,15 +122,19 @@ async fn learn(
         set consumer_id = $2, order_total = $3, consumer_ok = $4, ticket_ok = $5, state = $6,
             origin = coalesce($7, origin), next_at = now()
         where order_id = $1";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
-        &order_id,
-        &consumer_id,
-        &total,
-        &known.consumer_ok,
-        &known.ticket_ok,
-        &known.state.name(),
-        &complete.then_some(Json(&message.origin)),
-    ];
-    transaction.execute(update, &values).await?;
+    transaction
+        .execute(
+            update,
+            &[
+                &order_id,
+                &consumer_id,
+                &total,
+                &known.consumer_ok,
+                &known.ticket_ok,
+                &known.state.name(),
+                &complete.then_some(Json(&message.origin)),
+            ],
+        )
+        .await?;
     Ok(())
 }

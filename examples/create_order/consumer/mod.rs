@@ -85,9 +85,12 @@ async fn obey(transaction: &Transaction<'_>, command: &Message) -> Result<(), Fa
 async fn file(transaction: &Transaction<'_>, document: &Message) -> Result<(), Failure> {
     let receipt: Receipt = document.read()?;
     let insert = "insert into receipts (order_id, consumer_id, total) values ($1, $2, $3)";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&receipt.order_id, &receipt.consumer_id, &receipt.total];
-    transaction.execute(insert, &values).await?;
+    transaction
+        .execute(
+            insert,
+            &[&receipt.order_id, &receipt.consumer_id, &receipt.total],
+        )
+        .await?;
     Ok(())
 }
 

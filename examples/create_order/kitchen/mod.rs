@@ -183,9 +183,12 @@ async fn create(
     };
     let insert = "
         insert into tickets (order_id, restaurant_id, items, state) values ($1, $2, $3, $4)";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&order_id, &restaurant_id, &Json(items), &state.name()];
-    transaction.execute(insert, &values).await?;
+    transaction
+        .execute(
+            insert,
+            &[&order_id, &restaurant_id, &Json(items), &state.name()],
+        )
+        .await?;
     Ok(created)
 }
 

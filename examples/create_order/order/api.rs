@@ -99,17 +99,22 @@ async fn placed(
     let insert = "
         insert into orders (order_id, consumer_id, restaurant_id, order_total, deliver_to, state, saga_type, saga_id)
         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
-        &order.order_id,
-        &order.consumer_id,
-        &order.restaurant_id,
-        &order.order_total,
-        &deliver_to,
-        &state::State::ApprovalPending.name(),
-        &saga_type,
-        &saga_id,
-    ];
-    let is_new = transaction.execute(insert, &values).await? == 1;
+    let is_new = transaction
+        .execute(
+            insert,
+            &[
+                &order.order_id,
+                &order.consumer_id,
+                &order.restaurant_id,
+                &order.order_total,
+                &deliver_to,
+                &state::State::ApprovalPending.name(),
+                &saga_type,
+                &saga_id,
+            ],
+        )
+        .await?
+        == 1;
     if is_new {
         match style {
             Style::Choreography => {
@@ -170,8 +175,9 @@ async fn changed(
         return Ok(problem(StatusCode::CONFLICT, &locked.to_string()));
     }
     let update = "update orders set deliver_to = $2 where order_id = $1";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&order_id, &change.deliver_to];
-    transaction.execute(update, &values).await?;
+    transaction
+        .execute(update, &[&order_id, &change.deliver_to])
+        .await?;
     // An event that belongs to no saga.
     let says = json!({ "orderId": order_id, "deliverTo": change.deliver_to });
     Outbox::event(ORDER_EVENTS, order_id, "OrderReaddressed", &says)

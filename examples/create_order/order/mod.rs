@@ -66,8 +66,8 @@ async fn decide(
         return Ok(false);
     };
     let change = "update orders set state = $2, reason = $3 where order_id = $1";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&order_id, &decided.name(), &reason];
-    transaction.execute(change, &values).await?;
+    transaction
+        .execute(change, &[&order_id, &decided.name(), &reason])
+        .await?;
     Ok(true)
 }

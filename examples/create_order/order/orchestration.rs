@@ -129,19 +129,24 @@ async fn move_to(
         update create_order_saga
         set state = $3, seq = $4, last_command_id = $5, ticket_id = $6, reason = $7, updated_at = now()
         where saga_id = $1 and seq = $2";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
-        &saga.id,
-        &saga.seq,
-        &next.name(),
-        &seq,
-        &command_id,
-        &saga.ticket_id,
-        &saga.reason,
-    ];
-    match transaction.execute(remember, &values).await? {
-        1 => Ok(()),
-        _ => Err(format!("the saga {id} has moved on by itself").into()),
+    let remembered = transaction
+        .execute(
+            remember,
+            &[
+                &saga.id,
+                &saga.seq,
+                &next.name(),
+                &seq,
+                &command_id,
+                &saga.ticket_id,
+                &saga.reason,
+            ],
+        )
+        .await?;
+    if remembered == 0 {
+        return Err(format!("the saga {id} has moved on by itself").into());
     }
+    Ok(())
 }
 
 /// What a command says.
@@ -176,19 +181,16 @@ fn says(name: &str, saga: &Saga) -> Result<Value, Failure> {
 /// order's change is no case of its own.
 pub(super) async fn obey(transaction: &Transaction<'_>, command: &Message) -> Result<(), Failure> {
     let of: OfOrder = command.read()?;
-    let (decision, reason, event, step) = match command.name.as_str() {
+    let reply = Outbox::reply(&command.origin, true, "Success", &of)?;
+    let (decision, event, reason, reply) = match command.name.as_str() {
         "ApproveOrderCommand" => {
-            let approved = state::State::Approved;
-            (approved, None, "OrderApproved", step::APPROVE_ORDER)
+            let reply = reply.step(step::APPROVE_ORDER, status::DONE);
+            (state::State::Approved, "OrderApproved", None, reply)
         }
+        // Undoes what came before every step: that there is an order.
         "RejectOrderCommand" => {
-            let (rejected, why) = (state::State::Rejected, command.read::<Refused>()?);
-            (
-                rejected,
-                Some(why.reason),
-                "OrderRejected",
-                step::REJECT_ORDER,
-            )
+            let Refused { reason, .. } = command.read()?;
+            (state::State::Rejected, "OrderRejected", Some(reason), reply)
         }
         _ => return Ok(()),
     };
@@ -198,9 +200,6 @@ pub(super) async fn obey(transaction: &Transaction<'_>, command: &Message) -> Re
             .insert(transaction)
             .await?;
     }
-    Outbox::reply(&command.origin, true, "Success", &of)?
-        .step(step, status::DONE)
-        .insert(transaction)
-        .await?;
+    reply.insert(transaction).await?;
     Ok(())
 }
