@@ -162,8 +162,10 @@ async fn settle(
     let update = "
         update authorizations set state = $2, attempts = attempts + 1
         where order_id = $1 and state = 'REQUESTED'";
-    let updated = transaction.execute(update, &[&order_id, &state.name()]);
-    if updated.await? == 0 {
+    let updated = transaction
+        .execute(update, &[&order_id, &state.name()])
+        .await?;
+    if updated == 0 {
         return Ok(());
     }
     let (of, key) = (order_id.to_owned(), order_id);
