@@ -154,26 +154,24 @@ fn whatever_is_broken_at_the_page_every_saga_comes_to_its_right_end() {
         );
     }
 
-    demo.signal("TERM", DEMO);
-    let (status, output) = demo.end();
-    assert!(status.success(), "{status}: {output}");
-    assert!(output.contains("10 of 10 sagas to their end"), "{output}");
-}
-
-#[test]
-fn the_page_answers_nobody_but_itself() {
-    let mut demo = Demo::start(&[]);
-    demo.wait_for("OrderApproved");
-    let page = Page::of(&demo.output());
+    // What a browser makes of it, after a connection of its own to outboxd.
+    wait_until("all orders on the page", END, || {
+        let shown = page.in_a_browser();
+        let ends = shown.matches(r#"class="pill completed">APPROVED<"#).count();
+        ends == 2 && shown.matches(r#"class="pill rejected">REJECTED<"#).count() == 6
+    });
+    // Another page in the same browser has nothing to ask here.
     let from = |origin: &str| {
         let head = format!("POST /kill-outboxd HTTP/1.0\r\nOrigin: {origin}\r\n\r\n");
         http::raw(page.address, &head).unwrap().0
     };
     assert_eq!(from("https://elsewhere.example"), 403);
     assert_eq!(from(&format!("http://{}", page.address)), 200);
+
     demo.signal("TERM", DEMO);
     let (status, output) = demo.end();
     assert!(status.success(), "{status}: {output}");
+    assert!(output.contains("10 of 10 sagas to their end"), "{output}");
 }
 
 #[test]
@@ -298,6 +296,17 @@ impl Page {
         let (status, said) = http::send(self.address, method, path, body).unwrap();
         assert_eq!(status, 200, "{path}: {said}");
         serde_json::from_str(&said).unwrap()
+    }
+
+    /// The page as it stands some time after it was loaded.
+    fn in_a_browser(&self) -> String {
+        let mut browser = Command::new("chromium");
+        browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
+        browser.args([
+            "--virtual-time-budget=5000",
+            &format!("http://{}/", self.address),
+        ]);
+        String::from_utf8(browser.output().unwrap().stdout).unwrap()
     }
 
     /// Places an order in each style; gives their ids.
