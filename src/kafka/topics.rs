@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::client::{Clients, KafkaError, Quiet};
 use crate::logic::batch::TopicState;
@@ -19,6 +19,7 @@ use crate::tasks::attached_blocking;
 struct Known {
     state: TopicState,
     partitions: i32,
+    /// As the broker says; where we may not ask it, what it has taken for granted or not taken so far.
     max_message_bytes: usize,
     since: Instant,
 }
@@ -55,6 +56,8 @@ const AWAY: Duration = Duration::from_secs(3);
 const REQUEST: Duration = Duration::from_secs(10);
 /// What a broker takes when it does not say (`message.max.bytes`).
 const USUAL_MAX_BYTES: usize = 1_048_588;
+/// Of a batch and a record with its headers, beyond what we count; generous.
+const OVERHEAD_BYTES: usize = 300;
 /// More names than this are not remembered at once.
 const MOST: usize = 10_000;
 
@@ -85,14 +88,18 @@ impl Topics {
         Ok(states)
     }
 
-    /// Notes what a transaction found out about a topic; a usable one has other limits than we thought.
+    /// Notes what a transaction found out about a topic; a usable one has a smaller limit than we thought.
     pub fn learn(&self, name: &str, state: TopicState) {
         let now = Instant::now();
         if let Some(topic) = self.known().get_mut(name) {
             topic.state = state;
             topic.since = match state {
-                // To be asked again at once; until then its limit counts as it was.
-                TopicState::Usable => now.checked_sub(FRESH).unwrap_or(now),
+                // To be asked again at once. The answer may be that we have no right to ask, and then it is found out by
+                // trying: at last each record is alone in its batch, and the one that is too large is known.
+                TopicState::Usable => {
+                    topic.max_message_bytes = (topic.max_message_bytes / 2).max(1);
+                    now.checked_sub(FRESH).unwrap_or(now)
+                }
                 TopicState::Missing | TopicState::Denied => now,
             };
         }
@@ -108,7 +115,10 @@ impl Topics {
             .map(|topic| topic.max_message_bytes)
             .min()
             .unwrap_or(USUAL_MAX_BYTES);
-        (smallest.min(USUAL_MAX_BYTES) / 10 * 9).max(1)
+        // A batch has its own bytes besides its records'. Where even one small record may be too large with them, each is
+        // alone, and the broker's answer means it and no other.
+        let room = smallest.min(USUAL_MAX_BYTES) / 10 * 9;
+        room.saturating_sub(OVERHEAD_BYTES).max(1)
     }
 
     /// How many partitions a usable topic has.
@@ -259,7 +269,9 @@ impl Topics {
             }
         }
         if known.state == TopicState::Usable {
-            known.max_message_bytes = self.max_message_bytes(name).await;
+            let learned = self.known().get(name).map(|known| known.max_message_bytes);
+            let limit = self.max_message_bytes(name).await;
+            known.max_message_bytes = limit.or(learned).unwrap_or(USUAL_MAX_BYTES);
         }
         let before = {
             let mut all = self.known();
@@ -335,16 +347,10 @@ impl Topics {
         })
     }
 
-    async fn max_message_bytes(&self, name: &str) -> usize {
-        let settings = self.settings(name, ["max.message.bytes"]).await;
-        let limit = settings.and_then(|[limit]| limit?.parse().ok());
-        limit.unwrap_or_else(|| {
-            debug!(
-                topic = name,
-                "the topic's size limit is not known; taking the usual one"
-            );
-            USUAL_MAX_BYTES
-        })
+    /// The largest produce batch that a topic takes; `None`: its settings may not be seen.
+    async fn max_message_bytes(&self, name: &str) -> Option<usize> {
+        let [limit] = self.settings(name, ["max.message.bytes"]).await?;
+        limit?.parse().ok()
     }
 
     /// Settings of a topic; `None`: they may not be seen.

@@ -24,6 +24,7 @@ use crate::logic::record::{self, Record};
 use crate::logic::refusal::Refusal;
 use crate::logic::status::Phase;
 use crate::logic::window::Position;
+use crate::metrics::Recreated;
 use crate::outbox::{Effort, Letters, Limits, Lsn, Read, Session, Standing};
 
 /// Every partition of the saga topic hears this often how far the source is published.
@@ -199,6 +200,7 @@ impl<'a> Pump<'a> {
             if let Some(in_flight) = in_flight.take() {
                 self.finish(in_flight).await?;
             }
+            self.fit_publisher().await?;
             if sabotaged(Sabotage::SettleBeforeCommit) {
                 self.settle_early(&planned).await?;
             }
@@ -546,11 +548,40 @@ impl<'a> Pump<'a> {
             })
             .await?;
         }
+        self.relay.works();
         if committed.keep {
             Ok(())
         } else {
-            Err(RelayError::Replace(Replace::SlowCommit))
+            self.replace_publisher(Recreated::SlowCommit).await
         }
+    }
+
+    /// Keeps batches below what every topic takes, as far as it is known by now: a broker would refuse all of a batch.
+    pub(super) async fn fit_publisher(&mut self) -> Result<(), RelayError> {
+        if self.relay.shared.topics.batch_bytes() < self.publisher.batch_bytes {
+            self.replace_publisher(Recreated::TopicLimit).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with another producer. Nothing may be on its way: what this one committed is known, and settled first.
+    async fn replace_publisher(&mut self, reason: Recreated) -> Result<(), RelayError> {
+        let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
+        self.relay.metrics.recreated(reason);
+        if self.unsettled {
+            self.session.settle(epoch, &self.standing, lease).await?;
+            self.unsettled = false;
+        }
+        let asked = Instant::now();
+        let batch = self.standing.batch;
+        let (session, incarnation) = (&mut self.session, &self.incarnation);
+        let publisher = self
+            .relay
+            .replace_publisher(session, epoch, incarnation, batch);
+        let publisher = publisher.await?;
+        self.held.renew(asked, lease);
+        self.publisher = publisher;
+        Ok(())
     }
 
     fn plan_batch(

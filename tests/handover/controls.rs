@@ -233,6 +233,37 @@ fn undecided(lane: &Lane<'_>) -> BaseProducer {
     producer
 }
 
+/// A leader is stopped before it gets another producer after a slow commit, with its next batch read already. Another one
+/// takes over, as after a step of the database's clock, and publishes that batch. Then the first one goes on.
+#[test]
+fn whoever_replaces_its_producer_looks_whether_it_leads() {
+    control(Sabotage::ReplaceBlindly, Fault::Doubled, |sabotage| {
+        let (relay, source) = ("lease = \"60s\"", "batch = { events = 1 }");
+        let lane = Lane::new(kafka(), postgres(16), "blindly", relay, source);
+        block_on(async {
+            Hand::begin(&lane)
+                .await
+                .write("k-1", 3)
+                .await
+                .commit()
+                .await
+        });
+        start(&lane.daemon, "after_commit=1:slow,replace=1:stop", sabotage);
+        stopped(&lane.daemon);
+        lane.expire();
+        let successor = lane.twin();
+        start(&successor, "", sabotage);
+        lane.settled();
+        lane.daemon.signal("CONT");
+        // Fenced, it stands by; blind, it publishes what it had read, and is fenced when it settles.
+        lane.daemon
+            .wait_metrics("the first one to stand by", |metrics| {
+                metrics.sum("outboxd_lease_lost_total") >= 1.0
+            });
+        end(&lane)
+    });
+}
+
 /// A daemon is stopped just before it settles the first page of a window, rows of which an earlier life had published;
 /// another one settles all of it and forgets those rows. Then the first one goes on.
 #[test]

@@ -73,6 +73,7 @@ impl Pump<'_> {
             .filter_map(|row| seqs.get(&row.id).copied())
             .collect();
         let (position, until) = (self.standing.position.clone(), self.until);
+        self.fit_publisher().await?;
         if let Some(in_flight) = self.start(Planned {
             batch,
             released,
