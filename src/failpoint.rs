@@ -131,6 +131,9 @@ mod armed {
         passed: AtomicU64,
     }
 
+    /// Within this time a signal to the process has stopped all of it, unless the machine is very busy.
+    const STOPS: Duration = Duration::from_secs(1);
+
     /// More than the time in which a commit cannot have been tried twice.
     const SLOW: Duration = Duration::from_millis(400);
 
@@ -146,8 +149,11 @@ mod armed {
         for armed in POINTS.iter().filter(|armed| armed.point == point) {
             if armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
                 match armed.then {
-                    // To ourselves, it is delivered before the call returns.
-                    Then::Signal(signal) => drop(kill_process(getpid(), signal)),
+                    Then::Signal(signal) => {
+                        let _ = kill_process(getpid(), signal);
+                        // SIGKILL ends us before this line. To be stopped, another thread of ours has to run first.
+                        std::thread::sleep(STOPS);
+                    }
                     Then::Sleep => std::thread::sleep(SLOW),
                 }
             }

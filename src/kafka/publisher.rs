@@ -50,6 +50,9 @@ pub enum Outcome {
         records: Vec<(usize, Refusal)>,
         /// Topics that turned out not to be usable.
         topics: HashMap<String, TopicState>,
+        /// Whether there are more that share a batch with good ones: the broker said that something in it is invalid,
+        /// and the library does not pass on what. Alone in their batches, they would be known.
+        crowded: bool,
     },
     /// It was aborted, or nobody knows; the producer is gone.
     Lost(KafkaError),
@@ -79,6 +82,9 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A batch and its saga records; the batch is capped below that.
 const QUEUE_MESSAGES: &str = "100000";
+
+/// So many bytes in a batch let each record be alone in its own.
+pub const ALONE: usize = 1;
 
 /// Hands transactions to the producer's thread. Dropping it ends the thread and the producer.
 #[derive(Debug)]
@@ -463,6 +469,8 @@ impl Worker {
         let mut records = Vec::new();
         let mut topics = std::mem::take(&mut *self.deliveries().shut());
         let mut other = None;
+        // What is invalid, and whether the library tells it from its company.
+        let (mut invalid, mut told) = (Vec::new(), self.batch_bytes == ALONE);
         topics.retain(|topic, _| {
             let theirs = events.iter().any(|event| event.topic == *topic);
             if !theirs {
@@ -475,10 +483,11 @@ impl Worker {
         });
         for (index, code) in failed {
             // A consequence of another's failure, or of the producer's.
-            if matches!(
-                code,
-                Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord
-            ) {
+            if matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
+                continue;
+            }
+            if *code == Code::InvalidDifferentRecord {
+                told = true;
                 continue;
             }
             let Some(event) = events.get(*index) else {
@@ -496,7 +505,7 @@ impl Worker {
                     topics.insert(event.topic.clone(), TopicState::Usable);
                 }
                 Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => {
-                    records.push((*index, refuse(Reason::Invalid)));
+                    invalid.push((*index, refuse(Reason::Invalid)));
                 }
                 Code::InvalidTopic => records.push((*index, refuse(Reason::Invalid))),
                 Code::TopicAuthorizationFailed => {
@@ -511,11 +520,19 @@ impl Worker {
                 }
             }
         }
-        if records.is_empty() && topics.is_empty() {
+        let crowded = invalid.len() > 1 && !told;
+        if !crowded {
+            records.append(&mut invalid);
+        }
+        if records.is_empty() && topics.is_empty() && !crowded {
             return Outcome::Lost(other.unwrap_or_else(|| self.fatal()));
         }
-        warn!(records = records.len(), topics = ?topics.keys(), "Kafka refused records; the transaction was aborted");
-        Outcome::Refused { records, topics }
+        warn!(records = records.len(), topics = ?topics.keys(), crowded, "Kafka refused records; the transaction was aborted");
+        Outcome::Refused {
+            records,
+            topics,
+            crowded,
+        }
     }
 
     /// Why the producer is of no use any more, where no record tells.

@@ -18,6 +18,8 @@ use crate::tasks::attached_blocking;
 #[derive(Debug, Clone, Copy)]
 struct Known {
     state: TopicState,
+    /// As far as we may ask.
+    keyed: bool,
     partitions: i32,
     /// As the broker says; where we may not ask it, what it has taken for granted or not taken so far.
     max_message_bytes: usize,
@@ -79,9 +81,13 @@ impl Topics {
     ) -> Result<HashMap<String, TopicState>, KafkaError> {
         let mut states = HashMap::with_capacity(names.len());
         for name in names {
-            let state = match self.remembered(name) {
-                Some(known) => known.state,
-                None => self.ask(name).await?.state,
+            let known = match self.remembered(name) {
+                Some(known) => known,
+                None => self.ask(name).await?,
+            };
+            let state = match known.state {
+                TopicState::Usable if known.keyed => TopicState::Keyed,
+                state => state,
             };
             states.insert(name.to_owned(), state);
         }
@@ -100,7 +106,7 @@ impl Topics {
                     topic.max_message_bytes = (topic.max_message_bytes / 2).max(1);
                     now.checked_sub(FRESH).unwrap_or(now)
                 }
-                TopicState::Missing | TopicState::Denied => now,
+                TopicState::Keyed | TopicState::Missing | TopicState::Denied => now,
             };
         }
     }
@@ -128,7 +134,7 @@ impl Topics {
             None => self.ask(name).await?,
         };
         match known.state {
-            TopicState::Usable => Ok(known.partitions),
+            TopicState::Usable | TopicState::Keyed => Ok(known.partitions),
             TopicState::Missing | TopicState::Denied => {
                 let why = "is not there or may not be seen".to_owned();
                 Err(KafkaError::OwnTopic {
@@ -143,7 +149,7 @@ impl Topics {
     pub async fn ensure(&self, topic: &CreatedTopic<'_>) -> Result<(), KafkaError> {
         self.known().remove(topic.name);
         match self.ask(topic.name).await?.state {
-            TopicState::Usable => return Ok(()),
+            TopicState::Usable | TopicState::Keyed => return Ok(()),
             TopicState::Missing => {}
             TopicState::Denied => {
                 let why = "may not be seen: grant Describe, Read and Write on it".to_owned();
@@ -193,7 +199,7 @@ impl Topics {
     pub(super) async fn count(&self, name: &str) -> Result<Option<i32>, KafkaError> {
         let found = self.metadata(name).await?;
         match found.state {
-            TopicState::Usable => Ok(Some(found.partitions)),
+            TopicState::Usable | TopicState::Keyed => Ok(Some(found.partitions)),
             TopicState::Missing => Ok(None),
             TopicState::Denied => Err(KafkaError::OwnTopic {
                 topic: name.to_owned(),
@@ -270,8 +276,12 @@ impl Topics {
         }
         if known.state == TopicState::Usable {
             let learned = self.known().get(name).map(|known| known.max_message_bytes);
-            let limit = self.max_message_bytes(name).await;
+            let settings = ["max.message.bytes", "cleanup.policy"];
+            let settings = self.settings(name, settings).await;
+            let [limit, policy] = settings.unwrap_or_default();
+            let limit = limit.and_then(|limit| limit.parse().ok());
             known.max_message_bytes = limit.or(learned).unwrap_or(USUAL_MAX_BYTES);
+            known.keyed = policy.is_some_and(|policy| policy.contains("compact"));
         }
         let before = {
             let mut all = self.known();
@@ -328,6 +338,7 @@ impl Topics {
         let since = Instant::now();
         Ok(Known {
             state,
+            keyed: false,
             partitions,
             max_message_bytes: USUAL_MAX_BYTES,
             since,
@@ -345,12 +356,6 @@ impl Topics {
             retention_ms: Some(limit(ms?)?).filter(|ms| *ms >= 0),
             by_size: limit(bytes?)? >= 0,
         })
-    }
-
-    /// The largest produce batch that a topic takes; `None`: its settings may not be seen.
-    async fn max_message_bytes(&self, name: &str) -> Option<usize> {
-        let [limit] = self.settings(name, ["max.message.bytes"]).await?;
-        limit?.parse().ok()
     }
 
     /// Settings of a topic; `None`: they may not be seen.

@@ -77,6 +77,8 @@ pub struct Relay {
     kafka_failures: u32,
     /// What was last complained of, since it last published.
     complaint: Option<String>,
+    /// Whether records are sent alone, since something in a batch was invalid and nobody said what.
+    alone: bool,
     /// What Kafka refused in transactions that were aborted.
     refused: HashMap<RowId, Refusal>,
     /// When letters that were refused again are tried next.
@@ -117,6 +119,7 @@ impl Relay {
             backoff: Backoff::default(),
             kafka_failures: 0,
             complaint: None,
+            alone: false,
             refused: HashMap::new(),
             release_after: Instant::now(),
             release_backoff: Backoff::default(),
@@ -276,7 +279,8 @@ impl Relay {
                 }
             };
             drop(leading);
-            if !seat.lease.remaining.is_zero() {
+            // A free source is not waited for, it is left to others for a moment.
+            if candidate.yields || !seat.lease.remaining.is_zero() {
                 self.stand_by(&seat);
             }
             tokio::select! {

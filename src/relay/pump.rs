@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::{Left, Relay, RelayError, Replace, now};
 use crate::config::OnRefused;
 use crate::failpoint::{Sabotage, sabotaged};
-use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
+use crate::kafka::{ALONE, Committed, Outcome, Pending, Publisher, Transaction};
 use crate::logic::batch::{Batch, Blocked, Plan, Row, TopicState};
 use crate::logic::checkpoint::{self, Checkpoint, RowIds};
 use crate::logic::event::{Event, Timestamp};
@@ -482,7 +482,12 @@ impl<'a> Pump<'a> {
     async fn take_in(&mut self, in_flight: InFlight, outcome: Outcome) -> Result<(), RelayError> {
         match outcome {
             Outcome::Committed(committed) => self.committed(in_flight, committed).await,
-            Outcome::Refused { records, topics } => {
+            Outcome::Refused {
+                records,
+                topics,
+                crowded,
+            } => {
+                self.relay.alone = crowded;
                 self.relay.metrics.batch_aborted.increment(1);
                 if !in_flight.released.is_empty() {
                     self.relay.released_again();
@@ -549,6 +554,7 @@ impl<'a> Pump<'a> {
             .await?;
         }
         self.relay.works();
+        self.relay.alone = false;
         if committed.keep {
             Ok(())
         } else {
@@ -558,7 +564,8 @@ impl<'a> Pump<'a> {
 
     /// Keeps batches below what every topic takes, as far as it is known by now: a broker would refuse all of a batch.
     pub(super) async fn fit_publisher(&mut self) -> Result<(), RelayError> {
-        if self.relay.shared.topics.batch_bytes() < self.publisher.batch_bytes {
+        let (fits, is) = (self.relay.batch_bytes(), self.publisher.batch_bytes);
+        if fits < is || (is == ALONE && fits > is) {
             self.replace_publisher(Recreated::TopicLimit).await?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::pump::Pump;
 use super::{Left, Relay, RelayError, Replace};
 use crate::failpoint::{self, Point, Sabotage, sabotaged};
-use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
+use crate::kafka::{ALONE, CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{self, Reconcile, Settled};
 use crate::logic::event::Timestamp;
 use crate::logic::health::Beat;
@@ -122,7 +122,16 @@ impl Relay {
         let clients = &self.shared.clients;
         let id = format!("{}/{}", clients.prefix(), self.source.name);
         let queue = self.metrics.queue_messages.clone();
-        Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes(), queue).await?)
+        Ok(Publisher::open(clients, &id, self.batch_bytes(), queue).await?)
+    }
+
+    /// How large the producer's batches may be.
+    pub(super) fn batch_bytes(&self) -> usize {
+        if self.alone {
+            ALONE
+        } else {
+            self.shared.topics.batch_bytes()
+        }
     }
 
     fn hold(&self, epoch: i64) -> Hold<'_> {

@@ -83,14 +83,11 @@ fn a_clean_stop_hands_over_at_once() {
 #[test]
 fn a_frozen_leader_publishes_and_settles_nothing_when_it_goes_on() {
     let steps = [
-        "read=9",
         "send=30",
-        "acknowledge=9",
         "sagas=3",
         "before_commit=9",
         "after_commit=9",
         "before_settle=3",
-        "lease_renew=2",
         "init=1",
         "after_commit=9:slow,replace=1",
         "after_commit=9:slow,init=2",
