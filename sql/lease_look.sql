@@ -2,5 +2,5 @@
 select source, instance, process, epoch,
   case when lease_until > clock_timestamp()
     then ceil(extract(epoch from lease_until - clock_timestamp()) * 1000)::bigint else 0 end as remaining_ms,
-  incarnation, system_identifier, database_oid
+  incarnation, system_identifier, database_oid, lease_until::text
 from outbox.relay

@@ -11,12 +11,13 @@ select null::bigint as id, null::text, null::text, null::text, null::text, null:
   pg_is_in_recovery() as in_recovery,
   case when not pg_is_in_recovery() then pg_current_wal_insert_lsn()::text end as inserted_upto,
   case when not pg_is_in_recovery() then pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn() end as flushed,
-  statement_timestamp() as at
+  statement_timestamp() as at, pg_backend_pid() as process
 union all
 select * from (
   select id, topic, key, event_type, kind, payload, payload_bytes, content_type, headers, event_id, correlation_id,
   causation_id, reply_to, reply_outcome, saga_type, saga_id, saga_user, saga_state, saga_outcome, saga_step,
-  saga_step_status, traceparent, tracestate, created_at, total_bytes, null::text, null::boolean, null::text, null::boolean, null::timestamptz
+  saga_step_status, traceparent, tracestate, created_at, total_bytes, null::text, null::boolean, null::text, null::boolean, null::timestamptz,
+  null::integer
   from (
     select due.*, sum(bytes) over (order by id rows unbounded preceding)::bigint as total_bytes
     from (

@@ -3,7 +3,7 @@
 //! Never in what is shipped: without the feature `failpoints` its functions are empty and no variable is read. With it,
 //! and only then, `run` heeds two variables that the contract does not know:
 //! - `OUTBOXD_FAILPOINTS="before_commit=3,rotate=1:stop"`: SIGKILL for ourselves at the third pass of the one point, and
-//!   SIGSTOP at the first of the other;
+//!   SIGSTOP at the first of the other; `:slow` instead of `:stop` lets a pass take longer than a commit may;
 //! - `OUTBOXD_SABOTAGE="no_read_back"`: does without that rule, so that a test can show that it is needed.
 
 /// Declares an enum whose variants have names where there are failpoints.
@@ -55,8 +55,14 @@ named! {
         LeaseRenew = "lease_renew",
         /// The producer has fenced its predecessors.
         Init = "init",
+        /// A producer that can be trusted no more gets a successor next, in the same session and with the same lease.
+        Replace = "replace",
         /// A published batch was read back, and the database includes it now; others may follow.
         ReadBack = "read_back",
+        /// Dead letters whose turn has come are read.
+        LettersDue = "letters_due",
+        /// Which dead letters came and went is written down; that is not committed.
+        LettersKept = "letters_kept",
     }
 }
 
@@ -79,6 +85,8 @@ named! {
         NoFlushGate = "no_flush_gate",
         /// A slow commit costs nothing.
         KeepAfterSlowCommit = "keep_after_slow_commit",
+        /// Whoever replaces its producer believes that it leads as before.
+        ReplaceBlindly = "replace_blindly",
         /// The position is written back before the transaction is committed.
         SettleBeforeCommit = "settle_before_commit",
     }
@@ -103,17 +111,31 @@ pub use armed::{pass, sabotaged};
 mod armed {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::{Point, Sabotage};
 
+    /// What happens at a pass.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Then {
+        Signal(Signal),
+        Sleep,
+    }
+
     struct Armed {
         point: Point,
         at: u64,
-        signal: Signal,
+        then: Then,
         passed: AtomicU64,
     }
+
+    /// Within this time a signal to the process has stopped all of it, unless the machine is very busy.
+    const STOPS: Duration = Duration::from_secs(1);
+
+    /// More than the time in which a commit cannot have been tried twice.
+    const SLOW: Duration = Duration::from_millis(400);
 
     static POINTS: LazyLock<Vec<Armed>> = LazyLock::new(|| words("OUTBOXD_FAILPOINTS", armed));
     static SABOTAGE: LazyLock<Vec<Sabotage>> = LazyLock::new(|| {
@@ -126,8 +148,14 @@ mod armed {
     pub fn pass(point: Point) {
         for armed in POINTS.iter().filter(|armed| armed.point == point) {
             if armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
-                // To ourselves, it is delivered before the call returns.
-                let _ = kill_process(getpid(), armed.signal);
+                match armed.then {
+                    Then::Signal(signal) => {
+                        let _ = kill_process(getpid(), signal);
+                        // SIGKILL ends us before this line. To be stopped, another thread of ours has to run first.
+                        std::thread::sleep(STOPS);
+                    }
+                    Then::Sleep => std::thread::sleep(SLOW),
+                }
             }
         }
     }
@@ -149,15 +177,16 @@ mod armed {
 
     fn armed(word: &str) -> Option<Armed> {
         let (name, rest) = word.split_once('=')?;
-        let (at, signal) = match rest.split_once(':') {
-            None => (rest, Signal::KILL),
-            Some((at, "stop")) => (at, Signal::STOP),
+        let (at, then) = match rest.split_once(':') {
+            None => (rest, Then::Signal(Signal::KILL)),
+            Some((at, "stop")) => (at, Then::Signal(Signal::STOP)),
+            Some((at, "slow")) => (at, Then::Sleep),
             Some(_) => return None,
         };
         Some(Armed {
             point: Point::ALL.iter().copied().find(|it| it.name() == name)?,
             at: at.parse().ok().filter(|at| *at > 0)?,
-            signal,
+            then,
             passed: AtomicU64::new(0),
         })
     }
@@ -168,10 +197,16 @@ mod armed {
 
         #[test]
         fn a_word_names_a_point_a_pass_and_what_happens() {
-            let armed_as = |word| armed(word).map(|it| (it.point, it.at, it.signal));
-            assert_eq!(armed_as("send=25"), Some((Point::Send, 25, Signal::KILL)));
-            let stop = armed_as("lease_take=1:stop");
-            assert_eq!(stop, Some((Point::LeaseTake, 1, Signal::STOP)));
+            let armed_as = |word| armed(word).map(|it| (it.point, it.at, it.then));
+            let kill = Then::Signal(Signal::KILL);
+            assert_eq!(armed_as("send=25"), Some((Point::Send, 25, kill)));
+            let stop = Then::Signal(Signal::STOP);
+            assert_eq!(
+                armed_as("lease_take=1:stop"),
+                Some((Point::LeaseTake, 1, stop))
+            );
+            let slow = armed_as("after_commit=2:slow");
+            assert_eq!(slow, Some((Point::AfterCommit, 2, Then::Sleep)));
             for word in [
                 "send",
                 "send=0",

@@ -131,6 +131,8 @@ fn without(scrape: String, sources: &BTreeSet<String>) -> String {
 pub enum Recreated {
     /// A commit took so long that it may have been tried twice.
     SlowCommit,
+    /// Its batches were too large for a topic that it learned of later.
+    TopicLimit,
     /// Records were refused, so its transaction was aborted.
     Refused,
     /// The broker gave it up although the lease is ours.
@@ -140,11 +142,18 @@ pub enum Recreated {
 }
 
 impl Recreated {
-    const ALL: [Self; 4] = [Self::SlowCommit, Self::Refused, Self::Fenced, Self::Error];
+    const ALL: [Self; 5] = [
+        Self::SlowCommit,
+        Self::TopicLimit,
+        Self::Refused,
+        Self::Fenced,
+        Self::Error,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::SlowCommit => "slow_commit",
+            Self::TopicLimit => "topic_limit",
             Self::Refused => "refused",
             Self::Fenced => "fenced",
             Self::Error => "error",

@@ -1,5 +1,9 @@
 //! How every client of Kafka is configured, and what can go wrong with one. Never connects by itself.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -215,16 +219,50 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// librdkafka's own log lines; it repeats what our errors say, so little of it is worth a warning.
+/// librdkafka's own log lines; it repeats what our errors say, so little of it is worth a warning, and of one kind no more
+/// than a line a minute: it writes one for every partition of every attempt.
 pub(super) fn log_line(level: RDKafkaLogLevel, fac: &str, message: &str) {
-    match level {
+    let is_error = match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => warn!(target: "librdkafka", fac, "{message}"),
+        | RDKafkaLogLevel::Error => true,
         RDKafkaLogLevel::Warning
         | RDKafkaLogLevel::Notice
         | RDKafkaLogLevel::Info
-        | RDKafkaLogLevel::Debug => debug!(target: "librdkafka", fac, "{message}"),
+        | RDKafkaLogLevel::Debug => false,
+    };
+    if is_error && is_news(fac, Instant::now()) {
+        warn!(target: "librdkafka", fac, "{message}");
+    } else {
+        debug!(target: "librdkafka", fac, "{message}");
+    }
+}
+
+/// Whether nothing of this kind was said in the last minute. There are some dozens of kinds.
+fn is_news(fac: &str, now: Instant) -> bool {
+    static SAID: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_news = said
+        .get(fac)
+        .is_none_or(|at| now.saturating_duration_since(*at) >= Duration::from_secs(60));
+    if is_news {
+        said.insert(fac.to_owned(), now);
+    }
+    is_news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_kind_a_line_a_minute_is_news() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert!(is_news("KIND", now));
+        assert!(!is_news("KIND", at(59)));
+        assert!(is_news("OTHER", at(59)));
+        assert!(is_news("KIND", at(60)));
     }
 }

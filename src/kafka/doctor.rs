@@ -43,7 +43,7 @@ async fn look(clients: &Clients, sources: &[String]) -> Result<Vec<Finding>, Kaf
     )];
     for name in own {
         findings.push(match states.get(&name) {
-            Some(TopicState::Usable) => {
+            Some(TopicState::Usable | TopicState::Keyed) => {
                 Finding::new("kafka", Level::Good, format!("topic {name} is there"))
             }
             Some(TopicState::Denied) => Finding::new(

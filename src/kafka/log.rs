@@ -46,13 +46,20 @@ impl CheckpointLog {
         let (found, ends) = tokio::sync::oneshot::channel();
         let (sender, records) = mpsc::channel(AHEAD);
         let reader = attached_blocking(move || match ends_of(&clients, &topic) {
-            Ok(ends) => {
+            Ok((ends, asked)) => {
                 if found.send(Ok(ends)).is_ok() {
-                    let read = read(&clients, &topic, from.max(ends.low), ends.high, &sender);
-                    if let Err(error) = read {
-                        // Nobody listens any more: nothing to tell.
-                        let _ = sender.blocking_send(Err(error));
-                    }
+                    let done = read(&clients, &topic, from.max(ends.low), ends.high, &sender);
+                    let readers = match done {
+                        Ok(reader) => (asked, reader),
+                        Err(error) => {
+                            // Nobody listens any more: nothing to tell.
+                            let _ = sender.blocking_send(Err(error));
+                            (asked, None)
+                        }
+                    };
+                    // Ending a client takes a tenth of a second, which nobody should wait for.
+                    drop(sender);
+                    drop(readers);
                 }
             }
             Err(error) => drop(found.send(Err(error))),
@@ -86,16 +93,21 @@ fn failed(why: &str) -> KafkaError {
     }
 }
 
-fn ends_of(clients: &Clients, topic: &str) -> Result<LogEnds, KafkaError> {
+fn ends_of(clients: &Clients, topic: &str) -> Result<(LogEnds, BaseConsumer<Quiet>), KafkaError> {
     let isolation = if sabotaged(Sabotage::ReadBackToStable) {
         "read_committed"
     } else {
         "read_uncommitted"
     };
+    let name = |error| clients.error("reading checkpoints", &error);
     let consumer = clients.consumer(isolation)?;
+    // Who leads the partition is known sooner if it is asked for first.
+    consumer
+        .fetch_metadata(Some(topic), REQUEST)
+        .map_err(name)?;
     let ends = consumer.fetch_watermarks(topic, PARTITION, REQUEST);
-    let (low, high) = ends.map_err(|error| clients.error("reading checkpoints", &error))?;
-    Ok(LogEnds { low, high })
+    let (low, high) = ends.map_err(name)?;
+    Ok((LogEnds { low, high }, consumer))
 }
 
 /// The end, where no record is so young.
@@ -116,16 +128,16 @@ fn place_of(clients: &Clients, topic: &str, since_ms: i64) -> Result<i64, KafkaE
 }
 
 /// Ends when the position has reached `high`: it also passes the markers of transactions, so an
-/// undecided transaction holds it back instead of being skipped.
+/// undecided transaction holds it back instead of being skipped. Gives the client that it read with.
 fn read(
     clients: &Clients,
     topic: &str,
     from: i64,
     high: i64,
     sender: &mpsc::Sender<Result<LogRecord, KafkaError>>,
-) -> Result<(), KafkaError> {
+) -> Result<Option<BaseConsumer<Quiet>>, KafkaError> {
     if from >= high {
-        return Ok(());
+        return Ok(None);
     }
     let name = |error| clients.error("reading checkpoints", &error);
     let consumer = clients.consumer("read_committed")?;
@@ -144,7 +156,7 @@ fn read(
                     value,
                 };
                 if sender.blocking_send(Ok(record)).is_err() {
-                    return Ok(());
+                    return Ok(Some(consumer));
                 }
             }
             Some(Err(error)) => return Err(name(error)),
@@ -160,7 +172,7 @@ fn read(
             return Err(failed(&why));
         }
     }
-    Ok(())
+    Ok(Some(consumer))
 }
 
 fn position(

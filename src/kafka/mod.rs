@@ -16,7 +16,7 @@ mod topics;
 pub use client::{Clients, KafkaError};
 pub use doctor::examine;
 pub use log::{CheckpointLog, LogRecord};
-pub use publisher::{Committed, Outcome, Pending, Publisher, Transaction};
+pub use publisher::{ALONE, Committed, Outcome, Pending, Publisher, Transaction};
 pub use saga_log::{Fed, Owner, SagaLog, SagaLogError, SagaLogRecord};
 pub use topic_log::{Round, TopicLog};
 pub use topics::{CreatedTopic, Topics};

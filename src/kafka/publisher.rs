@@ -50,6 +50,9 @@ pub enum Outcome {
         records: Vec<(usize, Refusal)>,
         /// Topics that turned out not to be usable.
         topics: HashMap<String, TopicState>,
+        /// Whether there are more that share a batch with good ones: the broker said that something in it is invalid,
+        /// and the library does not pass on what. Alone in their batches, they would be known.
+        crowded: bool,
     },
     /// It was aborted, or nobody knows; the producer is gone.
     Lost(KafkaError),
@@ -80,10 +83,15 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A batch and its saga records; the batch is capped below that.
 const QUEUE_MESSAGES: &str = "100000";
 
+/// So many bytes in a batch let each record be alone in its own.
+pub const ALONE: usize = 1;
+
 /// Hands transactions to the producer's thread. Dropping it ends the thread and the producer.
 #[derive(Debug)]
 pub struct Publisher {
     commands: SyncSender<(Transaction, oneshot::Sender<Outcome>)>,
+    /// What it was opened with.
+    pub batch_bytes: usize,
 }
 
 impl Publisher {
@@ -142,7 +150,10 @@ impl Publisher {
         opened
             .await
             .map_err(|_| failed("its thread panicked".to_owned()))??;
-        Ok(Self { commands })
+        Ok(Self {
+            commands,
+            batch_bytes,
+        })
     }
 
     /// Begins one transaction. After anything but [`Committed::keep`] no other one can follow.
@@ -179,9 +190,12 @@ fn start(
     queue_messages: Gauge,
 ) -> Result<Transactional, KafkaError> {
     let producer: Transactional = clients.create(config, Deliveries::new(queue_messages))?;
-    producer
-        .init_transactions(INIT_TIMEOUT)
-        .map_err(|error| clients.error("starting a producer", &error))?;
+    // Without a connection the library would ask for the coordinator in vain, and again after half a second only.
+    let failed = |error| clients.error("starting a producer", &error);
+    let topic = clients.saga_topic();
+    let connected = producer.client().fetch_metadata(Some(&topic), INIT_TIMEOUT);
+    connected.map_err(failed)?;
+    producer.init_transactions(INIT_TIMEOUT).map_err(failed)?;
     failpoint::pass(Point::Init);
     Ok(producer)
 }
@@ -190,6 +204,8 @@ fn start(
 #[derive(Debug)]
 struct Deliveries {
     failed: Mutex<Vec<(usize, Code)>>,
+    /// Topics that the transaction could not be extended to.
+    shut: Mutex<HashMap<String, TopicState>>,
     checkpoint_offset: Mutex<Option<i64>>,
     trouble: AtomicBool,
     queue_messages: Gauge,
@@ -203,6 +219,7 @@ impl Deliveries {
     fn new(queue_messages: Gauge) -> Self {
         Self {
             failed: Mutex::default(),
+            shut: Mutex::default(),
             checkpoint_offset: Mutex::default(),
             trouble: AtomicBool::new(false),
             queue_messages,
@@ -214,6 +231,10 @@ impl Deliveries {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn shut(&self) -> MutexGuard<'_, HashMap<String, TopicState>> {
+        self.shut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn checkpoint_offset(&self) -> MutexGuard<'_, Option<i64>> {
         self.checkpoint_offset
             .lock()
@@ -222,6 +243,7 @@ impl Deliveries {
 
     fn begin(&self) {
         self.failed().clear();
+        self.shut().clear();
         *self.checkpoint_offset() = None;
         self.trouble.store(false, Ordering::Relaxed);
     }
@@ -229,6 +251,9 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        if fac == "ADDPARTS" {
+            self.shut().extend(shut_topic(message));
+        }
         log_line(level, fac, message);
     }
 
@@ -269,6 +294,21 @@ impl ProducerContext for Deliveries {
             }
         }
     }
+}
+
+/// The topic that a line of the library's log says a transaction could not be extended to, and why. Where a right to write
+/// is missing and that to describe is not, records fail with no reason of their own, and this is all that tells.
+fn shut_topic(line: &str) -> Option<(String, TopicState)> {
+    let (_, rest) = line.split_once("Failed to add partition \"")?;
+    let (topic, why) = rest.split_once('"')?;
+    let denied = why.contains("authorization failed");
+    let missing = why.contains("Unknown topic");
+    let state = match (denied, missing) {
+        (true, _) => TopicState::Denied,
+        (_, true) => TopicState::Missing,
+        (false, false) => return None,
+    };
+    Some((topic.to_owned(), state))
 }
 
 /// The producer's thread.
@@ -427,18 +467,31 @@ impl Worker {
 
     fn blame(&self, failed: &[(usize, Code)], events: &[Record]) -> Outcome {
         let mut records = Vec::new();
-        let mut topics = HashMap::new();
+        let mut topics = std::mem::take(&mut *self.deliveries().shut());
         let mut other = None;
+        // What is invalid, and whether the library tells it from its company.
+        let (mut invalid, mut told) = (Vec::new(), self.batch_bytes == ALONE);
+        topics.retain(|topic, _| {
+            let theirs = events.iter().any(|event| event.topic == *topic);
+            if !theirs {
+                other = Some(KafkaError::Denied {
+                    what: format!("writing to the topic {topic}"),
+                    why: "it may not become part of a transaction".to_owned(),
+                });
+            }
+            theirs
+        });
         for (index, code) in failed {
             // A consequence of another's failure, or of the producer's.
-            if matches!(
-                code,
-                Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord
-            ) {
+            if matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
+                continue;
+            }
+            if *code == Code::InvalidDifferentRecord {
+                told = true;
                 continue;
             }
             let Some(event) = events.get(*index) else {
-                other = Some(self.own_topic(*index, *code));
+                other = other.or_else(|| Some(self.own_topic(*index, *code)));
                 continue;
             };
             let refuse =
@@ -452,7 +505,7 @@ impl Worker {
                     topics.insert(event.topic.clone(), TopicState::Usable);
                 }
                 Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => {
-                    records.push((*index, refuse(Reason::Invalid)));
+                    invalid.push((*index, refuse(Reason::Invalid)));
                 }
                 Code::InvalidTopic => records.push((*index, refuse(Reason::Invalid))),
                 Code::TopicAuthorizationFailed => {
@@ -463,15 +516,23 @@ impl Worker {
                 }
                 code => {
                     let error = Inner::MessageProduction(*code);
-                    other = Some(self.clients.error("publishing", &error));
+                    other = other.or_else(|| Some(self.clients.error("publishing", &error)));
                 }
             }
         }
-        if records.is_empty() && topics.is_empty() {
+        let crowded = invalid.len() > 1 && !told;
+        if !crowded {
+            records.append(&mut invalid);
+        }
+        if records.is_empty() && topics.is_empty() && !crowded {
             return Outcome::Lost(other.unwrap_or_else(|| self.fatal()));
         }
-        warn!(records = records.len(), topics = ?topics.keys(), "Kafka refused records; the transaction was aborted");
-        Outcome::Refused { records, topics }
+        warn!(records = records.len(), topics = ?topics.keys(), crowded, "Kafka refused records; the transaction was aborted");
+        Outcome::Refused {
+            records,
+            topics,
+            crowded,
+        }
     }
 
     /// Why the producer is of no use any more, where no record tells.
@@ -525,4 +586,24 @@ fn native(record: &Record, index: usize) -> BaseRecord<'_, [u8], [u8], usize> {
         native.headers = Some(record.headers.iter().fold(headers, add));
     }
     native
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_library_tells_which_topic_is_shut() {
+        let line = |why: &str| {
+            let line = "[thrd:main]: TxnCoordinator/1: Failed to add partition \"orders\" [0] to transaction: ";
+            shut_topic(&(line.to_owned() + why))
+        };
+        let orders = |state| Some(("orders".to_owned(), state));
+        let denied = "Broker: Topic authorization failed";
+        assert_eq!(line(denied), orders(TopicState::Denied));
+        let missing = "Broker: Unknown topic or partition";
+        assert_eq!(line(missing), orders(TopicState::Missing));
+        assert_eq!(line("Broker: Not enough in-sync replicas"), None);
+        assert_eq!(shut_topic("anything else"), None);
+    }
 }

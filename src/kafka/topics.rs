@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::client::{Clients, KafkaError, Quiet};
 use crate::logic::batch::TopicState;
@@ -18,7 +18,10 @@ use crate::tasks::attached_blocking;
 #[derive(Debug, Clone, Copy)]
 struct Known {
     state: TopicState,
+    /// As far as we may ask.
+    keyed: bool,
     partitions: i32,
+    /// As the broker says; where we may not ask it, what it has taken for granted or not taken so far.
     max_message_bytes: usize,
     since: Instant,
 }
@@ -55,6 +58,8 @@ const AWAY: Duration = Duration::from_secs(3);
 const REQUEST: Duration = Duration::from_secs(10);
 /// What a broker takes when it does not say (`message.max.bytes`).
 const USUAL_MAX_BYTES: usize = 1_048_588;
+/// Of a batch and a record with its headers, beyond what we count; generous.
+const OVERHEAD_BYTES: usize = 300;
 /// More names than this are not remembered at once.
 const MOST: usize = 10_000;
 
@@ -76,24 +81,32 @@ impl Topics {
     ) -> Result<HashMap<String, TopicState>, KafkaError> {
         let mut states = HashMap::with_capacity(names.len());
         for name in names {
-            let state = match self.remembered(name) {
-                Some(known) => known.state,
-                None => self.ask(name).await?.state,
+            let known = match self.remembered(name) {
+                Some(known) => known,
+                None => self.ask(name).await?,
+            };
+            let state = match known.state {
+                TopicState::Usable if known.keyed => TopicState::Keyed,
+                state => state,
             };
             states.insert(name.to_owned(), state);
         }
         Ok(states)
     }
 
-    /// Notes what a transaction found out about a topic; a usable one has other limits than we thought.
+    /// Notes what a transaction found out about a topic; a usable one has a smaller limit than we thought.
     pub fn learn(&self, name: &str, state: TopicState) {
         let now = Instant::now();
         if let Some(topic) = self.known().get_mut(name) {
             topic.state = state;
             topic.since = match state {
-                // To be asked again at once; until then its limit counts as it was.
-                TopicState::Usable => now.checked_sub(FRESH).unwrap_or(now),
-                TopicState::Missing | TopicState::Denied => now,
+                // To be asked again at once. The answer may be that we have no right to ask, and then it is found out by
+                // trying: at last each record is alone in its batch, and the one that is too large is known.
+                TopicState::Usable => {
+                    topic.max_message_bytes = (topic.max_message_bytes / 2).max(1);
+                    now.checked_sub(FRESH).unwrap_or(now)
+                }
+                TopicState::Keyed | TopicState::Missing | TopicState::Denied => now,
             };
         }
     }
@@ -108,7 +121,10 @@ impl Topics {
             .map(|topic| topic.max_message_bytes)
             .min()
             .unwrap_or(USUAL_MAX_BYTES);
-        (smallest.min(USUAL_MAX_BYTES) / 10 * 9).max(1)
+        // A batch has its own bytes besides its records'. Where even one small record may be too large with them, each is
+        // alone, and the broker's answer means it and no other.
+        let room = smallest.min(USUAL_MAX_BYTES) / 10 * 9;
+        room.saturating_sub(OVERHEAD_BYTES).max(1)
     }
 
     /// How many partitions a usable topic has.
@@ -118,7 +134,7 @@ impl Topics {
             None => self.ask(name).await?,
         };
         match known.state {
-            TopicState::Usable => Ok(known.partitions),
+            TopicState::Usable | TopicState::Keyed => Ok(known.partitions),
             TopicState::Missing | TopicState::Denied => {
                 let why = "is not there or may not be seen".to_owned();
                 Err(KafkaError::OwnTopic {
@@ -133,7 +149,7 @@ impl Topics {
     pub async fn ensure(&self, topic: &CreatedTopic<'_>) -> Result<(), KafkaError> {
         self.known().remove(topic.name);
         match self.ask(topic.name).await?.state {
-            TopicState::Usable => return Ok(()),
+            TopicState::Usable | TopicState::Keyed => return Ok(()),
             TopicState::Missing => {}
             TopicState::Denied => {
                 let why = "may not be seen: grant Describe, Read and Write on it".to_owned();
@@ -183,7 +199,7 @@ impl Topics {
     pub(super) async fn count(&self, name: &str) -> Result<Option<i32>, KafkaError> {
         let found = self.metadata(name).await?;
         match found.state {
-            TopicState::Usable => Ok(Some(found.partitions)),
+            TopicState::Usable | TopicState::Keyed => Ok(Some(found.partitions)),
             TopicState::Missing => Ok(None),
             TopicState::Denied => Err(KafkaError::OwnTopic {
                 topic: name.to_owned(),
@@ -259,7 +275,13 @@ impl Topics {
             }
         }
         if known.state == TopicState::Usable {
-            known.max_message_bytes = self.max_message_bytes(name).await;
+            let learned = self.known().get(name).map(|known| known.max_message_bytes);
+            let settings = ["max.message.bytes", "cleanup.policy"];
+            let settings = self.settings(name, settings).await;
+            let [limit, policy] = settings.unwrap_or_default();
+            let limit = limit.and_then(|limit| limit.parse().ok());
+            known.max_message_bytes = limit.or(learned).unwrap_or(USUAL_MAX_BYTES);
+            known.keyed = policy.is_some_and(|policy| policy.contains("compact"));
         }
         let before = {
             let mut all = self.known();
@@ -316,6 +338,7 @@ impl Topics {
         let since = Instant::now();
         Ok(Known {
             state,
+            keyed: false,
             partitions,
             max_message_bytes: USUAL_MAX_BYTES,
             since,
@@ -332,18 +355,6 @@ impl Topics {
             // Minus one: no limit.
             retention_ms: Some(limit(ms?)?).filter(|ms| *ms >= 0),
             by_size: limit(bytes?)? >= 0,
-        })
-    }
-
-    async fn max_message_bytes(&self, name: &str) -> usize {
-        let settings = self.settings(name, ["max.message.bytes"]).await;
-        let limit = settings.and_then(|[limit]| limit?.parse().ok());
-        limit.unwrap_or_else(|| {
-            debug!(
-                topic = name,
-                "the topic's size limit is not known; taking the usual one"
-            );
-            USUAL_MAX_BYTES
         })
     }
 

@@ -49,6 +49,8 @@ impl Batch {
 pub enum TopicState {
     /// It is there.
     Usable,
+    /// It is there, and compacted: it takes nothing without a key.
+    Keyed,
     /// The cluster does not know it.
     Missing,
     /// The cluster does not let us see it.
@@ -75,6 +77,13 @@ impl Blocked {
             .entry(topic.to_owned())
             .or_default()
             .insert(key.to_owned());
+    }
+}
+
+impl TopicState {
+    /// Whether it is there.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Usable | Self::Keyed)
     }
 }
 
@@ -163,7 +172,11 @@ impl Plan<'_> {
             ));
         }
         match self.topics.get(&event.topic)? {
-            TopicState::Usable => None,
+            TopicState::Keyed if event.key.is_none() => Some(Refusal::new(
+                Reason::Invalid,
+                "the topic is compacted, and takes no event without a key",
+            )),
+            TopicState::Usable | TopicState::Keyed => None,
             TopicState::Missing => Some(Refusal::new(
                 Reason::TopicMissing,
                 "the topic does not exist",
@@ -218,6 +231,7 @@ mod tests {
                 ("orders", TopicState::Usable),
                 ("gone", TopicState::Missing),
                 ("secret", TopicState::Denied),
+                ("compacted", TopicState::Keyed),
             ];
             Self {
                 ahead: HashSet::new(),
@@ -278,6 +292,22 @@ mod tests {
             .iter()
             .map(|(id, refusal)| (id.0, refusal.reason))
             .collect()
+    }
+
+    #[test]
+    fn a_compacted_topic_takes_nothing_without_a_key() {
+        let mut case = Case::new();
+        let batch = case.batch(vec![event(1, "compacted", ""), event(2, "compacted", "a")]);
+        let refused: Vec<_> = batch
+            .refused
+            .iter()
+            .map(|((id, _), it)| (*id, it.reason))
+            .collect();
+        assert_eq!(refused, [(1, Reason::Invalid)]);
+        assert_eq!(
+            batch.rows.iter().map(|row| row.id.0).collect::<Vec<_>>(),
+            [2]
+        );
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Lease {
     pub holder: Option<Holder>,
     /// Rises with every take-over.
     pub epoch: i64,
+    /// When it ends, in the database's words: tells a renewed one from the one before.
+    pub until: String,
     /// How long it still lasts by the database's clock; zero when it is free.
     pub remaining: Duration,
 }
@@ -38,16 +40,20 @@ pub enum Claim {
 pub struct Candidate<'a> {
     /// Who it is.
     pub me: &'a Holder,
+    /// `[relay] lease`, the same for all daemons of a deployment.
+    pub lease: Duration,
     /// The epoch it led with, if it did and was not fenced.
     pub epoch: Option<i64>,
     /// Whether the lease's process ran on this host and is gone.
     pub predecessor_gone: bool,
     /// Whether it may still take a lease back.
     pub may_take_back: bool,
-    /// How many other sources it leads.
+    /// How many other sources it leads, or is about to.
     pub leads: u32,
     /// An operator asked it to leave the lease to another daemon.
     pub yields: bool,
+    /// For how long it has looked.
+    pub watched: Watched,
 }
 
 /// A standby looks at least this often.
@@ -58,25 +64,69 @@ pub fn claim(lease: &Lease, candidate: Candidate<'_>) -> Claim {
     if candidate.yields {
         return Claim::Wait(LOOK);
     }
-    let Some(holder) = &lease.holder else {
-        return Claim::Take;
-    };
-    if candidate.epoch == Some(lease.epoch) && holder == candidate.me {
+    let own = lease.holder.as_ref() == Some(candidate.me);
+    if own && candidate.epoch == Some(lease.epoch) {
         return Claim::Take;
     }
     if lease.remaining.is_zero() {
+        let wait = head_start(candidate.leads).saturating_sub(candidate.watched.free);
+        return if wait.is_zero() {
+            Claim::Take
+        } else {
+            Claim::Wait(wait)
+        };
+    }
+    // A leader renews three times in each of its leases. If nobody did for two of them and there is time left all the same,
+    // the database's clock was set back. Should a leader be alive, the next epoch fences it.
+    if candidate.watched.unchanged > candidate.lease * 2 {
         return Claim::Take;
     }
-    let ours = holder.instance == candidate.me.instance && holder.process != candidate.me.process;
-    if ours && candidate.predecessor_gone && candidate.may_take_back {
+    let twin = lease.holder.as_ref().is_some_and(|holder| {
+        holder.instance == candidate.me.instance && holder.process != candidate.me.process
+    });
+    if twin && candidate.predecessor_gone && candidate.may_take_back {
         return Claim::TakeBack;
     }
-    Claim::Wait(lease.remaining.min(LOOK) + head_start(candidate.leads))
+    Claim::Wait(lease.remaining.min(LOOK))
 }
 
 /// How long a daemon that leads already leaves a free source to others, which spreads them.
 fn head_start(leads: u32) -> Duration {
-    Duration::from_millis(200).saturating_mul(leads.min(10))
+    Duration::from_millis(100).saturating_mul(leads.min(10))
+}
+
+/// For how long a standby has seen a lease as it is, by its own monotonic clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Neither taken nor renewed.
+    pub unchanged: Duration,
+    /// Free.
+    pub free: Duration,
+}
+
+/// Remembers when a lease was first seen as it is.
+#[derive(Debug, Default)]
+pub struct Watch {
+    same: Option<(i64, String, Instant)>,
+    free: Option<Instant>,
+}
+
+impl Watch {
+    /// Looks at a lease at `now`.
+    pub fn look(&mut self, lease: &Lease, now: Instant) -> Watched {
+        let free = lease.remaining.is_zero();
+        self.free = free.then(|| self.free.unwrap_or(now));
+        let same = self.same.take();
+        let same = same.filter(|(epoch, until, _)| *epoch == lease.epoch && *until == lease.until);
+        let since = same.map_or(now, |(_, _, since)| since);
+        self.same = Some((lease.epoch, lease.until.clone(), since));
+        Watched {
+            unchanged: now.saturating_duration_since(since),
+            free: self
+                .free
+                .map_or(Duration::ZERO, |free| now.saturating_duration_since(free)),
+        }
+    }
 }
 
 /// A lease that this daemon holds, by its own monotonic clock.
@@ -124,6 +174,7 @@ mod tests {
         Lease {
             holder,
             epoch: 7,
+            until: "then".into(),
             remaining: Duration::from_millis(remaining_ms),
         }
     }
@@ -131,11 +182,13 @@ mod tests {
     fn candidate(me: &Holder) -> Candidate<'_> {
         Candidate {
             me,
+            lease: Duration::from_secs(10),
             epoch: None,
             predecessor_gone: false,
             may_take_back: true,
             leads: 0,
             yields: false,
+            watched: Watched::default(),
         }
     }
 
@@ -236,20 +289,92 @@ mod tests {
     }
 
     #[test]
-    fn who_leads_much_waits_longer() {
+    fn who_leads_much_leaves_a_free_source_to_others_for_a_while() {
         let me = holder("a", "1");
-        let held = lease(Some(holder("b", "2")), 400);
-        let wait = |leads| {
+        let free = lease(Some(holder("b", "2")), 0);
+        let claimed = |leads, free_ms| {
+            let watched = Watched {
+                free: Duration::from_millis(free_ms),
+                ..Watched::default()
+            };
+            let candidate = Candidate {
+                leads,
+                watched,
+                ..candidate(&me)
+            };
+            claim(&free, candidate)
+        };
+        assert_eq!(claimed(0, 0), Claim::Take);
+        assert_eq!(claimed(3, 0), Claim::Wait(Duration::from_millis(300)));
+        assert_eq!(claimed(3, 250), Claim::Wait(Duration::from_millis(50)));
+        assert_eq!(claimed(3, 300), Claim::Take);
+        assert_eq!(claimed(500, 1000), Claim::Take, "a second at most");
+        let led = lease(Some(holder("b", "2")), 400);
+        let candidate = Candidate {
+            leads: 3,
+            ..candidate(&me)
+        };
+        assert_eq!(
+            claim(&led, candidate),
+            Claim::Wait(Duration::from_millis(400))
+        );
+    }
+
+    #[test]
+    fn a_lease_that_a_clock_set_back_made_endless_is_taken() {
+        let me = holder("a", "1");
+        let endless = lease(Some(holder("b", "2")), 3_600_000);
+        let claimed = |unchanged_s| {
+            let watched = Watched {
+                unchanged: Duration::from_secs(unchanged_s),
+                ..Watched::default()
+            };
             claim(
-                &held,
+                &endless,
                 Candidate {
-                    leads,
+                    watched,
                     ..candidate(&me)
                 },
             )
         };
-        assert_eq!(wait(0), Claim::Wait(Duration::from_millis(400)));
-        assert_eq!(wait(3), Claim::Wait(Duration::from_millis(1000)));
+        assert_eq!(
+            claimed(20),
+            Claim::Wait(LOOK),
+            "somebody may renew it every third of its time"
+        );
+        assert_eq!(claimed(21), Claim::Take);
+    }
+
+    #[test]
+    fn a_watch_begins_anew_with_every_renewal_and_every_leader() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut watch = Watch::default();
+        let mut looked = |lease: &Lease, ms| {
+            let watched = watch.look(lease, at(ms));
+            (watched.unchanged.as_millis(), watched.free.as_millis())
+        };
+        let held = lease(Some(holder("b", "2")), 900);
+        assert_eq!(looked(&held, 0), (0, 0));
+        assert_eq!(looked(&held, 400), (400, 0));
+        let renewed = Lease {
+            until: "later".into(),
+            ..held.clone()
+        };
+        assert_eq!(looked(&renewed, 500), (0, 0));
+        let taken = Lease {
+            epoch: 8,
+            ..renewed.clone()
+        };
+        assert_eq!(looked(&taken, 600), (0, 0));
+        let free = Lease {
+            remaining: Duration::ZERO,
+            ..taken.clone()
+        };
+        assert_eq!(looked(&free, 700), (100, 0));
+        assert_eq!(looked(&free, 800), (200, 100));
+        assert_eq!(looked(&taken, 900), (300, 0));
+        assert_eq!(looked(&free, 950), (350, 0), "free again, since now");
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub enum OutboxError {
     /// A standby shows running transactions wrongly, so nothing may be read there.
     #[error("{server} is a standby: outboxd needs the primary; list both hosts in the URL")]
     Standby { server: String },
+    /// Two statements of one session were carried out by two of the server's.
+    #[error(
+        "a pooler hands each transaction of outboxd to another session of the server ({reason}): give outboxd a direct \
+         connection, or let the pooler keep sessions together (PgBouncer: pool_mode = session) for this role"
+    )]
+    Pooled { reason: String },
     /// Another database than the one that the position belongs to.
     #[error("{reason}: if that is intended, run `outboxd sql rebase`")]
     OtherDatabase { reason: String },
@@ -122,6 +128,7 @@ impl OutboxError {
             | Self::WrongShape { .. }
             | Self::SchemaVersion { .. }
             | Self::ServerVersion { .. }
+            | Self::Pooled { .. }
             | Self::OtherDatabase { .. }
             | Self::RoleMissing { .. }
             | Self::Refused { .. }
@@ -154,7 +161,7 @@ impl OutboxError {
             | Self::AuthenticationFailed { .. }
             | Self::Privilege { .. }
             | Self::OwnerNeeded { .. } => 77,
-            Self::Configuration { .. } => 78,
+            Self::Configuration { .. } | Self::Pooled { .. } => 78,
         }
     }
 
@@ -219,6 +226,8 @@ fn from_answer(answer: &DbError) -> OutboxError {
         "3F000" | "42P01" => OutboxError::Missing { reason },
         "42703" | "42883" | "42704" | "42804" => OutboxError::WrongShape { reason },
         "57014" | "40001" | "40P01" => OutboxError::Interrupted { reason },
+        // Prepared statements belong to a session: ours is not there, or its name is somebody else's.
+        "26000" | "42P05" => OutboxError::Pooled { reason },
         "25006" => OutboxError::Standby {
             server: "the server (it allows no writes)".to_owned(),
         },

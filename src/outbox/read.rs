@@ -130,7 +130,7 @@ impl Session {
             snapshot,
             unflushed,
             at,
-        } = header(&row)?;
+        } = header(&row, self.link.server.process)?;
         let (events, full) = collect(rows, i64::MIN, limits).await?;
         if full && self.is_large(seen, effort).await? {
             // These may not be the lowest of it.
@@ -252,11 +252,16 @@ const SNAPSHOT: usize = 25;
 /// The same place in dead_letter_due.sql.
 pub(super) const SEQ: usize = 25;
 
-fn header(row: &Row) -> Result<Header, OutboxError> {
+fn header(row: &Row, process: i32) -> Result<Header, OutboxError> {
     if row.try_get(SNAPSHOT + 1)? {
         return Err(OutboxError::Standby {
             server: "the server that answered".to_owned(),
         });
+    }
+    let answered: i32 = row.try_get(SNAPSHOT + 5)?;
+    if answered != process {
+        let reason = format!("process {answered} answered instead of {process}");
+        return Err(OutboxError::Pooled { reason });
     }
     let snapshot: &str = row.try_get(SNAPSHOT)?;
     let snapshot = snapshot.parse().map_err(|error| OutboxError::WrongShape {

@@ -138,6 +138,7 @@ impl Session {
             lease: Lease {
                 holder,
                 epoch: row.try_get(3)?,
+                until: row.try_get(8)?,
                 remaining,
             },
             incarnation: row.try_get(5)?,

@@ -67,7 +67,8 @@ impl Session {
         standing: &Standing,
         lease: Duration,
     ) -> Result<(), OutboxError> {
-        let written = settle(&self.link.client, &self.statements, epoch, standing, lease).await?;
+        let (client, process) = (&self.link.client, self.link.server.process);
+        let written = settle(client, &self.statements, process, epoch, standing, lease).await?;
         fenced_unless(written == 1)?;
         failpoint::pass(Point::AfterSettle);
         Ok(())
@@ -81,9 +82,11 @@ impl Session {
         letters: Letters<'_>,
         lease: Duration,
     ) -> Result<(), OutboxError> {
+        let (statements, process) = (&self.statements, self.link.server.process);
         let transaction = self.link.client.transaction().await?;
-        keep_letters(&transaction, &self.statements, letters).await?;
-        let written = settle(&transaction, &self.statements, epoch, standing, lease).await?;
+        keep_letters(&transaction, statements, letters).await?;
+        failpoint::pass(Point::LettersKept);
+        let written = settle(&transaction, statements, process, epoch, standing, lease).await?;
         fenced_unless(written == 1)?;
         transaction.commit().await?;
         failpoint::pass(Point::AfterSettle);
@@ -109,24 +112,15 @@ impl Session {
             released: &checkpoint.released,
         };
         keep_letters(&transaction, &self.statements, letters).await?;
-        let refused = checkpoint.refused.iter().flat_map(|(_, rows)| &rows.0);
-        let rows: Vec<RowId> = checkpoint
-            .published
-            .0
-            .iter()
-            .chain(refused)
-            .copied()
-            .collect();
-        let (ids, event_ids) = columns(&rows);
-        let found = transaction
-            .query_one(&self.statements.ahead_add, &[&ids, &event_ids])
-            .await?;
-        let found: i64 = found.try_get(0)?;
+        let published = &checkpoint.published.0;
+        let found = ahead(&transaction, &self.statements, published).await?;
+        // A letter that was refused again may have left the ring long ago: nothing is lost by that.
+        for (_, refused) in &checkpoint.refused {
+            ahead(&transaction, &self.statements, &refused.0).await?;
+        }
         failpoint::pass(Point::Ahead);
         transaction.commit().await?;
-        Ok(rows
-            .len()
-            .saturating_sub(usize::try_from(found).unwrap_or(0)))
+        Ok(published.len().saturating_sub(found))
     }
 
     /// The rows that are published ahead of the position.
@@ -197,6 +191,7 @@ impl Session {
             due.seqs.push(row.try_get(SEQ)?);
             due.events.push(event(&row)?);
         }
+        failpoint::pass(Point::LettersDue);
         Ok(due)
     }
 
@@ -241,6 +236,7 @@ impl Session {
 async fn settle(
     client: &impl tokio_postgres::GenericClient,
     statements: &Statements,
+    process: i32,
     epoch: i64,
     standing: &Standing,
     lease: Duration,
@@ -251,7 +247,7 @@ async fn settle(
     let after = position.page.as_ref().map(|page| page.after);
     let lease_ms = as_ms(lease);
     failpoint::pass(Point::BeforeSettle);
-    let parameters: [&(dyn ToSql + Sync); 7] = [
+    let parameters: [&(dyn ToSql + Sync); 8] = [
         &epoch,
         &seen,
         &upto,
@@ -259,8 +255,23 @@ async fn settle(
         &standing.batch,
         &standing.checkpoint_next,
         &lease_ms,
+        &process,
     ];
     Ok(client.execute(&statements.settle, &parameters).await?)
+}
+
+/// Notes rows as published ahead of the position, and gives how many of them the table has.
+async fn ahead(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    rows: &[RowId],
+) -> Result<usize, OutboxError> {
+    let (ids, event_ids) = columns(rows);
+    let found = transaction
+        .query_one(&statements.ahead_add, &[&ids, &event_ids])
+        .await?;
+    let found: i64 = found.try_get(0)?;
+    Ok(usize::try_from(found).unwrap_or(0))
 }
 
 /// Writes down which letters came and went; doing it twice does no harm.

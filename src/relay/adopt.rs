@@ -249,7 +249,7 @@ async fn fence(clients: &Clients, topics: &Topics, source: &str) -> Result<(), R
 async fn exists(topics: &Topics, name: &str) -> Result<bool, RelayError> {
     let states = topics.look(HashSet::from([name])).await?;
     match states.get(name) {
-        Some(TopicState::Usable) => Ok(true),
+        Some(TopicState::Usable | TopicState::Keyed) => Ok(true),
         Some(TopicState::Missing) | None => Ok(false),
         Some(TopicState::Denied) => {
             let what = format!("reading {name}");

@@ -65,9 +65,9 @@ pub enum RelayError {
 /// Why a producer is replaced although Kafka answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Replace {
-    /// A commit took so long that it may have been tried twice.
-    #[error("a commit was slow")]
-    SlowCommit,
+    /// The source was published from elsewhere while we replaced a producer.
+    #[error("another leader published meanwhile")]
+    Overtaken,
     /// A transaction was aborted because of some of its records.
     #[error("records were refused")]
     Refused,

@@ -33,7 +33,7 @@ use crate::logic::batch::RowId;
 use crate::logic::checkpoint::Halt;
 use crate::logic::event::Timestamp;
 use crate::logic::health::{Beat, Health};
-use crate::logic::lease::{Candidate, Claim, Holder, claim};
+use crate::logic::lease::{Candidate, Claim, Holder, Watch, claim};
 use crate::logic::refusal::{Refusal, Release};
 use crate::logic::status::{Circuit, Phase, SourceStatus};
 use crate::logic::window::Position;
@@ -71,6 +71,14 @@ pub struct Relay {
     /// The epoch that we led with, while nobody fenced us.
     epoch: Option<i64>,
     may_take_back: bool,
+    /// Since it last published.
+    backoff: Backoff,
+    /// How often Kafka failed it in a row, since it last published.
+    kafka_failures: u32,
+    /// What was last complained of, since it last published.
+    complaint: Option<String>,
+    /// Whether records are sent alone, since something in a batch was invalid and nobody said what.
+    alone: bool,
     /// What Kafka refused in transactions that were aborted.
     refused: HashMap<RowId, Refusal>,
     /// When letters that were refused again are tried next.
@@ -108,6 +116,10 @@ impl Relay {
             status,
             epoch: None,
             may_take_back: true,
+            backoff: Backoff::default(),
+            kafka_failures: 0,
+            complaint: None,
+            alone: false,
             refused: HashMap::new(),
             release_after: Instant::now(),
             release_backoff: Backoff::default(),
@@ -128,8 +140,6 @@ impl Relay {
 
     /// Runs until `stop`, and then hands the lease back.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = Backoff::default();
-        let mut kafka_failures = 0;
         while !stop.is_cancelled() {
             self.beat.tick(Instant::now());
             self.heed_pause();
@@ -154,35 +164,49 @@ impl Relay {
             if let Some(reason) = recreated(&error) {
                 self.metrics.recreated(reason);
             }
-            kafka_failures = if error.is_kafka() {
-                kafka_failures + 1
-            } else {
-                0
-            };
+            if error.is_kafka() {
+                self.kafka_failures += 1;
+            }
             let pause = match error.disposition() {
                 Disposition::Again => {
                     warn!(source = %self.source.name, %error, "taking over again");
-                    backoff.reset();
                     continue;
                 }
                 Disposition::StandBy => {
-                    warn!(source = %self.source.name, "another daemon leads now");
-                    self.epoch = None;
-                    self.metrics.lease_lost.increment(1);
+                    self.lost();
                     Duration::ZERO
                 }
-                Disposition::Retry => backoff.pause(chance()),
+                Disposition::Retry => self.backoff.pause(chance()),
                 Disposition::Operator => OPERATOR,
             };
-            self.report(&error, pause, kafka_failures);
+            self.report(&error, pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wishes.changed() => {}
                 () = stop.cancelled() => {}
             }
-            if kafka_failures >= CIRCUIT_FAILURES {
+            if self.kafka_failures >= CIRCUIT_FAILURES {
                 self.circuit(Circuit::HalfOpen);
             }
+        }
+    }
+
+    /// Another daemon has taken the lease over.
+    fn lost(&mut self) {
+        if self.epoch.take().is_some() {
+            warn!(source = %self.source.name, "another daemon leads now");
+            self.metrics.lease_lost.increment(1);
+        }
+    }
+
+    /// Something was published: what failed before counts no more.
+    fn works(&mut self) {
+        self.backoff.reset();
+        if self.complaint.take().is_some() {
+            info!(source = %self.source.name, "publishing again");
+        }
+        if std::mem::take(&mut self.kafka_failures) >= CIRCUIT_FAILURES {
+            self.circuit(Circuit::Closed);
         }
     }
 
@@ -195,11 +219,10 @@ impl Relay {
             () = stop.cancelled() => return Ok(Left::Stopped),
         };
         self.metrics.up.set(1.0);
-        let Some((seat, epoch)) = self.await_lease(&mut session, stop).await? else {
+        let Some((seat, epoch, _leading)) = self.await_lease(&mut session, stop).await? else {
             return Ok(Left::Stopped);
         };
         self.epoch = Some(epoch);
-        let _leading = Leading::begin(Arc::clone(&self.shared.leads));
         self.lead(session, seat, epoch, stop).await
     }
 
@@ -208,7 +231,8 @@ impl Relay {
         &mut self,
         session: &mut Session,
         stop: &CancellationToken,
-    ) -> Result<Option<(Seat, i64)>, RelayError> {
+    ) -> Result<Option<(Seat, i64, Leading)>, RelayError> {
+        let mut watch = Watch::default();
         loop {
             self.beat.tick(Instant::now());
             self.heed_pause();
@@ -217,21 +241,28 @@ impl Relay {
             }
             let seat = session.seat().await?;
             self.check(&seat, session)?;
+            if self.epoch.is_some_and(|epoch| epoch != seat.lease.epoch) {
+                self.lost();
+            }
             let holder = seat.lease.holder.as_ref();
             let theirs = holder.is_some_and(|holder| *holder != self.shared.me);
             if theirs && !seat.lease.remaining.is_zero() {
                 // Somebody took what was left to them.
                 self.yields_until = None;
             }
+            // Counted before it is decided, or all sources of a daemon would find that it leads nothing yet.
+            let leading = Leading::begin(Arc::clone(&self.shared.leads));
             let candidate = Candidate {
                 me: &self.shared.me,
+                lease: self.shared.lease,
                 epoch: self.epoch,
                 predecessor_gone: holder.is_some_and(|holder| host::is_gone(&holder.process)),
                 may_take_back: self.may_take_back,
-                leads: self.shared.leads.load(Ordering::Relaxed),
+                leads: leading.others,
                 yields: self
                     .yields_until
                     .is_some_and(|until| Instant::now() < until),
+                watched: watch.look(&seat.lease, Instant::now()),
             };
             let pause = match claim(&seat.lease, candidate) {
                 Claim::Wait(pause) => pause,
@@ -242,12 +273,16 @@ impl Relay {
                         .take(seat.lease.epoch, &self.source.name, me, lease)
                         .await?;
                     match taken {
-                        Some(epoch) => return Ok(Some((seat, epoch))),
+                        Some(epoch) => return Ok(Some((seat, epoch, leading))),
                         None => continue,
                     }
                 }
             };
-            self.stand_by(&seat);
+            drop(leading);
+            // A free source is not waited for, it is left to others for a moment.
+            if candidate.yields || !seat.lease.remaining.is_zero() {
+                self.stand_by(&seat);
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wishes.changed() => {}
@@ -345,17 +380,16 @@ impl Relay {
     }
 
     /// Says once what went wrong; repeats of the same are only counted in the pause.
-    fn report(&mut self, error: &RelayError, pause: Duration, kafka_failures: u32) {
+    fn report(&mut self, error: &RelayError, pause: Duration) {
         let text = error.to_string();
         let phase = match error.disposition() {
             Disposition::Operator => Phase::Stopped,
             Disposition::Again | Disposition::Retry | Disposition::StandBy => Phase::Retrying,
         };
-        if kafka_failures >= CIRCUIT_FAILURES {
+        if self.kafka_failures >= CIRCUIT_FAILURES {
             self.circuit(Circuit::Open);
         }
-        let repeated = matches!(&self.status.borrow().last_error, Some((_, last)) if *last == text);
-        if !repeated {
+        if self.complaint.as_ref() != Some(&text) {
             let (source, pause_ms) = (&self.source.name, pause.as_millis());
             match phase {
                 Phase::Stopped => {
@@ -367,6 +401,7 @@ impl Relay {
                 | Phase::Leading
                 | Phase::Retrying => warn!(%source, error = %text, pause_ms, "source interrupted"),
             }
+            self.complaint = Some(text.clone());
         }
         self.status.send_modify(|status| {
             status.phase = phase;
@@ -418,7 +453,7 @@ fn is_ours(seat: &Seat, session: &Session, ours: &str) -> Result<(), RelayError>
 /// Whether an error costs the producer, and under which name.
 fn recreated(error: &RelayError) -> Option<Recreated> {
     match error {
-        RelayError::Replace(Replace::SlowCommit) => Some(Recreated::SlowCommit),
+        RelayError::Replace(Replace::Overtaken) => Some(Recreated::Fenced),
         RelayError::Replace(Replace::Refused) => Some(Recreated::Refused),
         RelayError::Kafka(KafkaError::Fenced(_)) => Some(Recreated::Fenced),
         RelayError::Kafka(_) => Some(Recreated::Error),
@@ -432,18 +467,22 @@ fn recreated(error: &RelayError) -> Option<Recreated> {
 }
 
 /// Counts a source as led for as long as it lives.
-struct Leading(Arc<AtomicU32>);
+struct Leading {
+    leads: Arc<AtomicU32>,
+    /// How many others were counted before.
+    others: u32,
+}
 
 impl Leading {
     fn begin(leads: Arc<AtomicU32>) -> Self {
-        leads.fetch_add(1, Ordering::Relaxed);
-        Self(leads)
+        let others = leads.fetch_add(1, Ordering::Relaxed);
+        Self { leads, others }
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.leads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

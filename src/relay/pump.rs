@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::{Left, Relay, RelayError, Replace, now};
 use crate::config::OnRefused;
 use crate::failpoint::{Sabotage, sabotaged};
-use crate::kafka::{Committed, Outcome, Pending, Publisher, Transaction};
+use crate::kafka::{ALONE, Committed, Outcome, Pending, Publisher, Transaction};
 use crate::logic::batch::{Batch, Blocked, Plan, Row, TopicState};
 use crate::logic::checkpoint::{self, Checkpoint, RowIds};
 use crate::logic::event::{Event, Timestamp};
@@ -24,6 +24,7 @@ use crate::logic::record::{self, Record};
 use crate::logic::refusal::Refusal;
 use crate::logic::status::Phase;
 use crate::logic::window::Position;
+use crate::metrics::Recreated;
 use crate::outbox::{Effort, Letters, Limits, Lsn, Read, Session, Standing};
 
 /// Every partition of the saga topic hears this often how far the source is published.
@@ -199,6 +200,7 @@ impl<'a> Pump<'a> {
             if let Some(in_flight) = in_flight.take() {
                 self.finish(in_flight).await?;
             }
+            self.fit_publisher().await?;
             if sabotaged(Sabotage::SettleBeforeCommit) {
                 self.settle_early(&planned).await?;
             }
@@ -480,7 +482,12 @@ impl<'a> Pump<'a> {
     async fn take_in(&mut self, in_flight: InFlight, outcome: Outcome) -> Result<(), RelayError> {
         match outcome {
             Outcome::Committed(committed) => self.committed(in_flight, committed).await,
-            Outcome::Refused { records, topics } => {
+            Outcome::Refused {
+                records,
+                topics,
+                crowded,
+            } => {
+                self.relay.alone = crowded;
                 self.relay.metrics.batch_aborted.increment(1);
                 if !in_flight.released.is_empty() {
                     self.relay.released_again();
@@ -546,11 +553,42 @@ impl<'a> Pump<'a> {
             })
             .await?;
         }
+        self.relay.works();
+        self.relay.alone = false;
         if committed.keep {
             Ok(())
         } else {
-            Err(RelayError::Replace(Replace::SlowCommit))
+            self.replace_publisher(Recreated::SlowCommit).await
         }
+    }
+
+    /// Keeps batches below what every topic takes, as far as it is known by now: a broker would refuse all of a batch.
+    pub(super) async fn fit_publisher(&mut self) -> Result<(), RelayError> {
+        let (fits, is) = (self.relay.batch_bytes(), self.publisher.batch_bytes);
+        if fits < is || (is == ALONE && fits > is) {
+            self.replace_publisher(Recreated::TopicLimit).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with another producer. Nothing may be on its way: what this one committed is known, and settled first.
+    async fn replace_publisher(&mut self, reason: Recreated) -> Result<(), RelayError> {
+        let (epoch, lease) = (self.held.epoch, self.relay.shared.lease);
+        self.relay.metrics.recreated(reason);
+        if self.unsettled {
+            self.session.settle(epoch, &self.standing, lease).await?;
+            self.unsettled = false;
+        }
+        let asked = Instant::now();
+        let batch = self.standing.batch;
+        let (session, incarnation) = (&mut self.session, &self.incarnation);
+        let publisher = self
+            .relay
+            .replace_publisher(session, epoch, incarnation, batch);
+        let publisher = publisher.await?;
+        self.held.renew(asked, lease);
+        self.publisher = publisher;
+        Ok(())
     }
 
     fn plan_batch(

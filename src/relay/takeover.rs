@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::pump::Pump;
-use super::{Left, Relay, RelayError};
+use super::{Left, Relay, RelayError, Replace};
 use crate::failpoint::{self, Point, Sabotage, sabotaged};
-use crate::kafka::{CheckpointLog, Clients, CreatedTopic, Publisher};
+use crate::kafka::{ALONE, CheckpointLog, Clients, CreatedTopic, Publisher};
 use crate::logic::checkpoint::{self, Reconcile, Settled};
 use crate::logic::event::Timestamp;
 use crate::logic::health::Beat;
-use crate::logic::status::{Circuit, Phase};
+use crate::logic::status::Phase;
 use crate::outbox::{Seat, Session, Standing};
 
 impl Relay {
@@ -47,8 +47,9 @@ impl Relay {
                 }
             };
         self.halted = None;
-        self.circuit(Circuit::Closed);
-        info!(source = %self.source.name, epoch, batch = standing.batch, "leading");
+        if self.complaint.is_none() {
+            info!(source = %self.source.name, epoch, batch = standing.batch, "leading");
+        }
         self.metrics.leader.set(1.0);
         let pump = Pump::new(
             self,
@@ -75,23 +76,70 @@ impl Relay {
         epoch: i64,
         incarnation: &str,
     ) -> Result<(Publisher, Standing, Option<Timestamp>), RelayError> {
+        let hold = self.hold(epoch);
+        let publisher = keep(hold, session, async {
+            self.ensure_topics(&self.checkpoint_topic()).await?;
+            self.open_publisher().await
+        });
+        let publisher = publisher.await?;
+        let (clients, source) = (&self.shared.clients, &self.source.name);
+        let (standing, until) = read_back(clients, source, session, incarnation, hold).await?;
+        Ok((publisher, standing, until))
+    }
+
+    /// Another producer for a leader that goes on, in the same session and with the same epoch, when nothing of what it
+    /// published is in doubt; `batch` is the last of it, and settled.
+    ///
+    /// It is for a producer whose last commit was answered with success, but so late that the library may have asked
+    /// twice. That transaction is committed, whichever of the two was answered; only the other one, should it still be
+    /// under way, could end the *next* transaction of this producer. It cannot end one of the successor, whose epoch
+    /// in Kafka is higher when `open_publisher` returns. Beyond that this is the end of a take-over, and for the same
+    /// reasons: the lease may have gone to another daemon before the new producer fenced it, so it is looked at
+    /// afterwards; and a leader of the same source in another copy of the database would have left a checkpoint.
+    pub(super) async fn replace_publisher(
+        &self,
+        session: &mut Session,
+        epoch: i64,
+        incarnation: &str,
+        batch: i64,
+    ) -> Result<Publisher, RelayError> {
+        failpoint::pass(Point::Replace);
+        let hold = self.hold(epoch);
+        let publisher = keep(hold, session, self.open_publisher()).await?;
+        if sabotaged(Sabotage::ReplaceBlindly) {
+            return Ok(publisher);
+        }
+        let (clients, source) = (&self.shared.clients, &self.source.name);
+        let (found, _) = read_back(clients, source, session, incarnation, hold).await?;
+        if found.batch == batch {
+            Ok(publisher)
+        } else {
+            Err(RelayError::Replace(Replace::Overtaken))
+        }
+    }
+
+    async fn open_publisher(&self) -> Result<Publisher, RelayError> {
         let clients = &self.shared.clients;
-        let checkpoints = self.checkpoint_topic();
-        let hold = Hold {
+        let id = format!("{}/{}", clients.prefix(), self.source.name);
+        let queue = self.metrics.queue_messages.clone();
+        Ok(Publisher::open(clients, &id, self.batch_bytes(), queue).await?)
+    }
+
+    /// How large the producer's batches may be.
+    pub(super) fn batch_bytes(&self) -> usize {
+        if self.alone {
+            ALONE
+        } else {
+            self.shared.topics.batch_bytes()
+        }
+    }
+
+    fn hold(&self, epoch: i64) -> Hold<'_> {
+        Hold {
             beat: &self.beat,
             epoch,
             lease: self.shared.lease,
-        };
-        let publisher = keep(hold, session, async {
-            self.ensure_topics(&checkpoints).await?;
-            let id = format!("{}/{}", clients.prefix(), self.source.name);
-            let queue = self.metrics.queue_messages.clone();
-            Ok(Publisher::open(clients, &id, self.shared.topics.batch_bytes(), queue).await?)
-        });
-        let publisher = publisher.await?;
-        let source = &self.source.name;
-        let (standing, until) = read_back(clients, source, session, incarnation, hold).await?;
-        Ok((publisher, standing, until))
+        }
     }
 
     pub(super) fn checkpoint_topic(&self) -> String {

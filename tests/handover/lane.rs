@@ -1,12 +1,13 @@
 //! A service, its topics and the daemon that relays it, for tests that cut the daemon off and judge what came of it.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use outboxd::failpoint::{Point, Sabotage};
 
 use crate::support::daemon::Daemon;
-use crate::support::history::{self, Log, Row, Verdict};
+use crate::support::history::{self, Log, Outcome, Row, Verdict};
 use crate::support::kafka::Kafka;
 use crate::support::postgres::Postgres;
 use crate::support::{block_on, unique, wait_until};
@@ -27,6 +28,8 @@ pub(crate) struct Lane<'a> {
     pub(crate) log: Log,
     pub(crate) daemon: Daemon,
     pub(crate) sagas: String,
+    /// What the daemon was made with.
+    pub(crate) config: String,
 }
 
 impl<'a> Lane<'a> {
@@ -38,8 +41,20 @@ impl<'a> Lane<'a> {
         relay: &str,
         source: &str,
     ) -> Self {
-        let prefix = unique(name);
         let topics = vec![topic(kafka, name, 3, &[]), topic(kafka, name, 1, &[])];
+        Self::with_topics(kafka, postgres, name, relay, source, topics)
+    }
+
+    /// The same with topics that may not be there.
+    pub(crate) fn with_topics(
+        kafka: &'a Kafka,
+        postgres: &'a Postgres,
+        name: &str,
+        relay: &str,
+        source: &str,
+        topics: Vec<String>,
+    ) -> Self {
+        let prefix = unique(name);
         let service = Service::install_with(postgres, name, &["--slot", "1s"]);
         writers::prepare(&service);
         let config =
@@ -48,6 +63,7 @@ impl<'a> Lane<'a> {
             kafka,
             sagas: format!("{prefix}.sagas"),
             daemon: Daemon::builder(OUTBOXD, &config).prepare(),
+            config,
             service,
             prefix,
             topics,
@@ -55,11 +71,59 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// Writes with these writers and a bystander while `work` goes on, lets everything be settled, ends the daemons and
+    /// judges.
+    pub(crate) fn while_writing(&self, daemons: &[&Daemon], work: impl FnOnce()) {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for seed in 0..2 {
+                let (writer, stop) = (self.writer(false), &stop);
+                scope.spawn(move || block_on(writer.run(seed, stop)));
+            }
+            let _stop = StopAtEnd(&stop);
+            work();
+        });
+        self.settled();
+        for daemon in daemons.iter().filter(|daemon| daemon.pid().is_some()) {
+            daemon.wait_ready();
+            assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+        }
+        let verdict = self.verdict();
+        assert!(verdict.is_clean(), "{}: {verdict}", self.service.name);
+        let committed = self.log.count(Outcome::Committed);
+        assert!(committed > 20, "{committed} transactions prove little");
+    }
+
+    /// Waits until the batches of a leader with at least this epoch are settled: something was published.
+    pub(crate) fn led_with(&self, epoch: i64) {
+        wait_until(&format!("epoch {epoch} to publish"), PATIENCE, || {
+            self.epoch() >= epoch
+        });
+        let batch = self.batch();
+        wait_until("something to be published", PATIENCE, || {
+            self.batch() > batch + 2
+        });
+    }
+
+    /// Who leads, counted.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.service.number("select epoch from outbox.relay")
+    }
+
+    /// How many transactions are settled.
+    pub(crate) fn batch(&self) -> i64 {
+        self.service.number("select batch from outbox.relay")
+    }
+
+    /// Ends the lease before its time, as a step of the database's clock does.
+    pub(crate) fn expire(&self) {
+        self.service
+            .execute("update outbox.relay set lease_until = '-infinity'");
+    }
+
     /// Another daemon with the same configuration, which does not run yet.
     pub(crate) fn twin(&self) -> Daemon {
-        let config = std::fs::read_to_string(self.daemon.config()).unwrap();
-        let (config, _admin) = config.split_once("[admin]").unwrap();
-        Daemon::builder(OUTBOXD, config).prepare()
+        Daemon::builder(OUTBOXD, &self.config).prepare()
     }
 
     /// What a writer needs to know.
@@ -77,7 +141,14 @@ impl<'a> Lane<'a> {
 
     /// Starts the daemon, which kills itself at a pass of a point; fails when it has not after a long while.
     pub(crate) fn kill_at(&self, point: Point, pass: u64, sabotage: Option<Sabotage>) {
-        start(&self.daemon, &format!("{}={pass}", point.name()), sabotage);
+        let name = point.name();
+        let armed = if point == Point::Replace {
+            // A producer is replaced when a commit was slow.
+            format!("after_commit={pass}:slow,{name}=1")
+        } else {
+            format!("{name}={pass}")
+        };
+        start(&self.daemon, &armed, sabotage);
         self.killed(point);
     }
 
@@ -147,4 +218,13 @@ pub(crate) fn stopped(daemon: &Daemon) {
         assert!(daemon.pid().is_some(), "it ended: {}", daemon.log());
         daemon.is_stopped()
     });
+}
+
+/// Stops the writers, also when the test fails: it waits for them.
+pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -16,7 +16,11 @@ mod support;
 #[path = "../it/world.rs"]
 mod world;
 
+mod brokers;
 mod controls;
+mod daemons;
+mod databases;
 mod lane;
+mod letters;
 mod points;
 mod writers;

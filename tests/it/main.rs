@@ -13,6 +13,7 @@ mod support;
 mod adopt;
 mod bytes;
 mod checks;
+mod denied;
 mod install;
 mod kill;
 mod matrix;

@@ -215,3 +215,149 @@ fn a_missing_topic_waits_by_itself_and_in_order() {
         [b"1", b"1", b"2", b"3"].map(|value: &[u8; 1]| value.to_vec())
     );
 }
+
+/// What Kafka or outboxd calls a fault of the row itself waits for an operator, each under its name.
+#[test]
+fn each_fault_of_a_row_is_told_by_its_name_and_stops_no_other() {
+    let (kafka, postgres) = (kafka(), postgres(16));
+    let prefix = unique("faults");
+    let compacted = topic(kafka, "compacted", 1, &[("cleanup.policy", "compact")]);
+    let small = topic(kafka, "small", 1, &[("max.message.bytes", "2000")]);
+    let service = Service::install(postgres, "shop");
+    // What the table's own constraint would have refused, had it always been there.
+    service.execute("alter table outbox.event drop constraint header_is_not_a_string");
+    let daemon = Daemon::start(OUTBOXD, &(kafka_block(kafka, &prefix) + &service.block("")));
+    let large = format!("\"{}\"", "x".repeat(5000));
+    let columns = "insert into outbox.event (topic, key, event_type, headers, saga_type, saga_id, saga_state, payload) values";
+    service.execute(&format!(
+        "{columns} ('{compacted}', null, 'E', null, 't', 's', '1', '1'), ('{compacted}', 'a', 'E', null, 't', 's', '2', '2'),
+         ('{compacted}', 'b', 'E', '{{\"h\": 1}}', 't', 's', '3', '3'), ('{prefix}.sagas', 'c', 'E', null, 't', 's', '4', '4'),
+         ('{small}', 'e', 'E', null, 't', 's', '6', '{large}'),
+         ('{compacted}', 'a', 'E', null, 't', 's', '7', '7'), ('{compacted}', 'b', 'E', null, 't', 's', '8', '8')"
+    ));
+    wait_seen(&compacted, &["a=2", "a=7"]);
+    let letters = "select string_agg(saga_state || ' ' || reason || ' ' || release, ', ' order by seq) from outbox.dead_letter";
+    let expected = "1 invalid manual, 3 bad_header manual, 4 reserved manual, 6 too_large manual, 8 behind manual";
+    let text = |query: &str| -> String {
+        block_on(async {
+            let client = service.connect_as("postgres").await;
+            let row = client.query_one(query, &[]).await.unwrap();
+            row.get::<_, Option<String>>(0).unwrap_or_default()
+        })
+    };
+    wait_until("five letters", PATIENCE, || {
+        service.number("select count(*) from outbox.dead_letter") == 5
+    });
+    // Each was written down when it was found, and the row ids tell the order of the rows.
+    let mut told: Vec<String> = text(letters).split(", ").map(str::to_owned).collect();
+    told.sort();
+    assert_eq!(told.join(", "), expected);
+
+    // Sagas heard of all of them when their turn came, and hear nothing twice when some are sent after all.
+    let sagas = format!("{prefix}.sagas");
+    let states = || -> Vec<String> {
+        let all = consumer::read_all(&kafka.bootstrap(), &[&sagas]);
+        let ours = all
+            .iter()
+            .filter(|message| message.key.as_deref() == Some(b"s"));
+        let state = |message: &consumer::Message| {
+            let value: serde_json::Value =
+                serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
+            value["state"].as_str().unwrap().to_owned()
+        };
+        ours.map(state).collect()
+    };
+    let in_turn = ["1", "2", "3", "4", "6", "7", "8"];
+    assert_eq!(states(), in_turn);
+    topics::configure_topic(&kafka.bootstrap(), &small, "max.message.bytes", "100000");
+    let retried = dead_letters(&daemon, &["retry", "--source", &service.name, "--all"]);
+    assert!(retried.status.success(), "{retried:?}");
+    wait_until("the large one", PATIENCE, || seen(&small).len() == 1);
+    wait_until("the wishes to be carried out", PATIENCE, || {
+        service.number("select count(*) from outbox.dead_letter where wish is not null") == 0
+    });
+    assert_eq!(states(), in_turn);
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+}
+
+#[test]
+fn one_refused_record_of_a_thousand_costs_one_aborted_transaction() {
+    let (kafka, postgres) = (kafka(), postgres(16));
+    let compacted = topic(kafka, "compacted", 1, &[("cleanup.policy", "compact")]);
+    let small = topic(kafka, "small", 1, &[("max.message.bytes", "20000")]);
+    let strict = [("message.timestamp.before.max.ms", "3600000")];
+    let strict = topic(kafka, "strict", 1, &strict);
+    let large = format!("\"{}\"", "x".repeat(30_000));
+    for (topic, bad, costs) in [
+        // Known before it is sent.
+        (&compacted, "null, '500', now()".to_owned(), 0.0),
+        // Alone in its batch, also where nobody has written to the topic yet.
+        (&small, format!("'k', '{large}', now()"), 1.0),
+        // The broker's answer means all of its batch: the second time each record is alone.
+        (
+            &strict,
+            "'k', '500', now() - interval '2 hours'".to_owned(),
+            2.0,
+        ),
+    ] {
+        let service = Service::install(postgres, "shop");
+        service.execute(&format!(
+            "insert into outbox.event (topic, key, event_type, payload)
+             select '{topic}', 'k-' || n, 'E', n::text from generate_series(1, 499) n;
+             insert into outbox.event (topic, event_type, key, payload, created_at) values ('{topic}', 'E', {bad});
+             insert into outbox.event (topic, key, event_type, payload)
+             select '{topic}', 'k-' || n, 'E', n::text from generate_series(501, 1000) n"
+        ));
+        let prefix = unique("thousand");
+        let daemon = Daemon::start(OUTBOXD, &(kafka_block(kafka, &prefix) + &service.block("")));
+        let values = || -> Vec<i32> {
+            let all = consumer::read_all(&kafka.bootstrap(), &[topic]);
+            let number = |message: consumer::Message| {
+                String::from_utf8(message.value.unwrap())
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            };
+            all.into_iter().map(number).collect()
+        };
+        wait_until("all others", PATIENCE, || values().len() == 999);
+        assert!(values().is_sorted(), "in their order");
+        wait_until("one letter", PATIENCE, || {
+            service.number("select count(*) from outbox.dead_letter") == 1
+        });
+        let aborted = [("source", service.name.as_str()), ("result", "aborted")];
+        let aborted = daemon.metrics().value("outboxd_batches_total", &aborted);
+        assert_eq!(aborted, Some(costs), "{topic}: {}", daemon.log());
+        assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+    }
+}
+
+#[test]
+fn beyond_the_limit_of_dead_letters_the_source_stops_until_there_is_room() {
+    let (kafka, postgres) = (kafka(), postgres(16));
+    let good = topic(kafka, "good", 1, &[]);
+    let prefix = unique("limit");
+    let service = Service::install(postgres, "shop");
+    let config = kafka_block(kafka, &prefix)
+        + &service.block("dead_letter_limit = 3\nbatch = { events = 1 }");
+    let daemon = Daemon::start(OUTBOXD, &config);
+    for number in 1..=5 {
+        insert(
+            &service,
+            &format!("{prefix}.sagas"),
+            &format!("k-{number}"),
+            "1",
+        );
+    }
+    insert(&service, &good, "a", "1");
+    wait_until("the source to stop", PATIENCE, || {
+        daemon.log().contains("dead_letter_limit")
+    });
+    assert_eq!(service.number("select count(*) from outbox.dead_letter"), 3);
+    assert_eq!(seen(&good), Vec::<String>::new(), "it stops as a whole");
+    let dropped = dead_letters(&daemon, &["drop", "--source", &service.name, "--all"]);
+    assert!(dropped.status.success(), "{dropped:?}");
+    wait_seen(&good, &["a=1"]);
+    assert_eq!(service.number("select count(*) from outbox.dead_letter"), 2);
+    assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
+}

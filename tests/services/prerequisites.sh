@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks that this machine has what build, tests and demo need; installs what is missing with apt when it may do so without
 # asking, else prints the one line to run and exits 1. Silent when nothing is missing; never installs Rust itself.
-# With the argument `tests` that is also what only the tests of the browser client need: Node.js, npm and Chromium.
+# With the argument `tests` that is also what only the tests need: PgBouncer, and for the browser client Node.js, npm and Chromium.
 set -eu
 
 wanted=${1:-}
@@ -50,6 +50,7 @@ missing_packages() {
     has xz || echo xz-utils
     { has flock && has ipcrm; } || echo util-linux
     [ "$wanted" = tests ] || return 0
+    [ -x /usr/sbin/pgbouncer ] || has pgbouncer || echo pgbouncer
     { has node && at_least "$(node --version | tr -d v)" "$node"; } || echo nodejs
     has npm || echo npm
     has chromium || echo chromium
@@ -65,7 +66,8 @@ if [ -n "$packages" ] && has apt-get; then
         as_root=
     fi
     if [ -n "$as_root" ]; then
-        apt_get="$as_root DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes"
+        # In this runlevel Debian starts no service that it installs.
+        apt_get="$as_root DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get --quiet --quiet --yes"
         # A fresh container knows no package at all until its lists are fetched; old lists may name what is gone.
         apt-cache show maven >/dev/null 2>&1 || $apt_get update >&2
         packages=$(missing_packages | tr '\n' ' ')

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -214,6 +215,20 @@ impl Daemon {
         self.guardian.wait(PATIENCE)
     }
 
+    /// Lets a condition last, and fails if the daemon spins meanwhile, or writes a line whenever it tries something.
+    pub(crate) fn stays_calm(&self, time: Duration) {
+        let cpu = || self.metrics().sum("process_cpu_seconds_total");
+        let lines = || self.log().lines().count();
+        let (used, written) = (cpu(), lines());
+        thread::sleep(time);
+        let (used, written) = (cpu() - used, lines() - written);
+        assert!(
+            used < time.as_secs_f64() / 2.0,
+            "{used} s of processor time in {time:?}"
+        );
+        assert!(written < 40, "{written} lines in {time:?}: {}", self.log());
+    }
+
     /// All that it has written to stdout and stderr since its first start.
     pub(crate) fn log(&self) -> String {
         self.guardian.output("stdout") + &self.guardian.output("stderr")
@@ -222,7 +237,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines

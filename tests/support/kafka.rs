@@ -102,7 +102,8 @@ impl Builder {
             killed: AtomicBool::new(false),
             guardian,
             listeners: self.listeners,
-            _controller: self.controller,
+            controller: Some(self.controller),
+            cluster,
         };
         kafka.start_again();
         kafka
@@ -195,7 +196,9 @@ pub(crate) struct Kafka {
     // Ends before its ports are given away.
     guardian: Guardian,
     listeners: Vec<(String, Port)>,
-    _controller: Port,
+    /// Of the first broker of a cluster, which is the controller, too.
+    controller: Option<Port>,
+    cluster: String,
     command: Vec<String>,
     fence: Vec<String>,
     killed: AtomicBool,
@@ -215,6 +218,48 @@ impl Kafka {
             controller: Port::claim(),
             optimised: false,
         }
+    }
+
+    /// A second broker of the same cluster, number 2. It takes part in what is created from now on; nothing moves to it.
+    pub(crate) fn second(&self) -> Self {
+        let controller = self.controller.as_ref().expect("asked of the first");
+        let controller = format!("127.0.0.1:{}", controller.number());
+        let guardian = Guardian::new("kafka", process::unprivileged(), "KILL");
+        let jars = installed::folder("kafka-4.3.0");
+        let builder = Self::builder();
+        let mut properties = builder.broker(guardian.directory(), &controller);
+        let listener = format!("PLAINTEXT://{}", builder.bootstrap());
+        let own = [
+            ("process.roles", "broker"),
+            ("node.id", "2"),
+            ("listeners", &listener),
+        ];
+        properties.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let lines = properties
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"));
+        let file = guardian.directory().join("broker.properties");
+        fs::write(&file, lines.collect::<String>()).expect("the directory is writable");
+        let file = file.display().to_string();
+        let format = ["format", "--cluster-id", &self.cluster, "--config", &file];
+        guardian.run(&java(
+            &jars,
+            true,
+            "WARN",
+            "kafka.tools.StorageTool",
+            &format,
+        ));
+        let broker = Self {
+            command: java(&jars, true, "WARN", "kafka.Kafka", &[&file]),
+            fence: Vec::new(),
+            killed: AtomicBool::new(false),
+            guardian,
+            listeners: builder.listeners,
+            controller: None,
+            cluster: self.cluster.clone(),
+        };
+        broker.start_again();
+        broker
     }
 
     /// The address for clients, the same for life.
@@ -239,7 +284,7 @@ impl Kafka {
 
     /// Starts it after a stop or a kill, on the same ports with the same data; returns when it answers clients.
     pub(crate) fn start_again(&self) {
-        if self.killed.swap(false, Ordering::Relaxed) {
+        if self.killed.swap(false, Ordering::Relaxed) && self.controller.is_some() {
             self.fence();
         }
         self.guardian.start(&self.command);

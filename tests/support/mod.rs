@@ -10,7 +10,9 @@
     reason = "a helper that cannot do its work fails the test, and says why"
 )]
 
+pub(crate) mod acl;
 pub(crate) mod consumer;
+pub(crate) mod cutter;
 pub(crate) mod daemon;
 pub(crate) mod deployment;
 pub(crate) mod guardian;
@@ -21,6 +23,7 @@ pub(crate) mod issuer;
 pub(crate) mod kafka;
 pub(crate) mod metrics;
 pub(crate) mod npm;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;

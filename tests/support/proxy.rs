@@ -1,5 +1,5 @@
-//! A proxy before a broker that can hold a commit back, as a slow network would, and deliver it when it is long forgotten.
-//! Never changes a byte.
+//! A proxy before a broker that delays and cuts, and can hold a commit back, as a slow network would, and deliver it when it is
+//! long forgotten. Never changes a byte.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -30,6 +30,8 @@ enum Commits {
 struct State {
     commits: Mutex<Commits>,
     changed: Condvar,
+    /// How long each request waits, and each request to end a transaction.
+    delays: Mutex<(Duration, Duration)>,
     /// Both ends of each connection that may still be open.
     open: Mutex<Vec<(TcpStream, TcpStream)>>,
 }
@@ -38,6 +40,10 @@ impl State {
     /// Poisoned only by a test that has failed already.
     fn commits(&self) -> MutexGuard<'_, Commits> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delays(&self) -> MutexGuard<'_, (Duration, Duration)> {
+        self.delays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<(TcpStream, TcpStream)>> {
@@ -84,6 +90,11 @@ impl Proxy {
             usize::from(both == [true, true])
         });
         cut.sum()
+    }
+
+    /// Lets every request from now on wait so long, and every request to end a transaction so long instead.
+    pub(crate) fn delay(&self, all: Duration, commits: Duration) {
+        *self.state.delays() = (all, commits);
     }
 
     /// Keeps the next commit to itself and cuts its connection; commits behind it wait until [`Proxy::pass`].
@@ -161,10 +172,13 @@ fn relay(mut client: TcpStream, mut broker: TcpStream, state: &State) {
         let _ = asker.shutdown(Shutdown::Both);
     });
     while let Ok(request) = frame(&mut client) {
-        if request.get(4..6) == Some(&END_TXN[..]) && keep(state, &broker, &request) {
+        let (all, commits) = *state.delays();
+        let ends = request.get(4..6) == Some(&END_TXN[..]);
+        if ends && keep(state, &broker, &request) {
             let _ = client.shutdown(Shutdown::Both);
             break;
         }
+        thread::sleep(if ends { commits } else { all });
         if broker.write_all(&request).is_err() {
             break;
         }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+        TopicResult,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
@@ -17,7 +20,40 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes a topic with a configuration (such as `("max.message.bytes", "2000")`).
 pub(crate) fn create_topic(bootstrap: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    create(
+        bootstrap,
+        name,
+        partitions,
+        TopicReplication::Fixed(1),
+        config,
+    );
+}
+
+/// The same with the brokers that hold each partition, its leader first.
+pub(crate) fn create_topic_at(
+    bootstrap: &str,
+    name: &str,
+    replicas: &[&[i32]],
+    config: &[(&str, &str)],
+) {
+    let partitions = i32::try_from(replicas.len()).expect("few");
+    create(
+        bootstrap,
+        name,
+        partitions,
+        TopicReplication::Variable(replicas),
+        config,
+    );
+}
+
+fn create(
+    bootstrap: &str,
+    name: &str,
+    partitions: i32,
+    replication: TopicReplication<'_>,
+    config: &[(&str, &str)],
+) {
+    let mut topic = NewTopic::new(name, partitions, replication);
     topic.config.extend(config);
     let results = block_on(admin(bootstrap).create_topics([&topic], &AdminOptions::new()));
     one("create", results);
@@ -32,6 +68,21 @@ pub(crate) fn create_topic(bootstrap: &str, name: &str, partitions: i32, config:
                     .all(|partition| partition.leader() >= 0)
         })
     });
+}
+
+/// Which broker leads a partition.
+pub(crate) fn leader(bootstrap: &str, name: &str, partition: i32) -> i32 {
+    let mut leader = None;
+    wait_until(&format!("a leader of {name}/{partition}"), PATIENCE, || {
+        let answer = client(bootstrap).fetch_metadata(Some(name), PATIENCE);
+        leader = answer.ok().and_then(|cluster| {
+            let partitions = cluster.topics().first()?.partitions();
+            let partition = partitions.iter().find(|found| found.id() == partition)?;
+            Some(partition.leader()).filter(|leader| *leader > 0)
+        });
+        leader.is_some()
+    });
+    leader.expect("just found")
 }
 
 /// Removes a topic.
@@ -65,6 +116,15 @@ pub(crate) fn delete_records(bootstrap: &str, name: &str, kept: i64) {
     let deleted = block_on(admin(bootstrap).delete_records(&offsets, &AdminOptions::new()));
     for partition in deleted.expect("it may").elements() {
         partition.error().expect("it may");
+    }
+}
+
+/// Sets one setting of a topic; all others get their defaults.
+pub(crate) fn configure_topic(bootstrap: &str, name: &str, setting: &str, value: &str) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(setting, value);
+    let altered = block_on(admin(bootstrap).alter_configs([&change], &AdminOptions::new()));
+    for result in altered.unwrap_or_else(|error| panic!("cannot configure topics: {error}")) {
+        result.unwrap_or_else(|(_, error)| panic!("cannot configure topic {name}: {error}"));
     }
 }
 

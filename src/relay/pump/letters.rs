@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Planned, Pump};
 use crate::config::OnRefused;
-use crate::logic::batch::{Blocked, RowId, TopicState};
+use crate::logic::batch::{Blocked, RowId};
 use crate::outbox::Letters;
 use crate::relay::RelayError;
 
@@ -39,7 +39,7 @@ impl Pump<'_> {
         let in_order = self.relay.source.on_refused == OnRefused::BlockKey;
         let usable: Vec<String> = topics
             .iter()
-            .filter(|(_, state)| **state == TopicState::Usable)
+            .filter(|(_, state)| state.is_usable())
             .map(|(name, _)| name.clone())
             .collect();
         let due = self
@@ -73,6 +73,7 @@ impl Pump<'_> {
             .filter_map(|row| seqs.get(&row.id).copied())
             .collect();
         let (position, until) = (self.standing.position.clone(), self.until);
+        self.fit_publisher().await?;
         if let Some(in_flight) = self.start(Planned {
             batch,
             released,
