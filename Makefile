@@ -1,6 +1,8 @@
 # Shortcuts for people; each recipe is a line or two, and what needs more is a script of its own.
 .DEFAULT_GOAL := help
 
+REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
 .PHONY: help
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -40,6 +42,20 @@ test: ## all tests, with the PostgreSQL and Kafka that they fetch
 	@tests/services/prerequisites.sh tests
 	@tests/services/fetch.sh
 	@tests/run.sh
+
+.PHONY: install
+install: ## build a release and install it below DESTDIR, for systemd to run; as root, or for a package
+	@OUTBOXD_REVISION=$(REVISION) cargo build --release --locked --bin outboxd
+	@systemd/install.sh target/release/outboxd "$(DESTDIR)"
+
+.PHONY: deb
+deb: prerequisites ## build the Debian package, in target/debian
+	@OUTBOXD_REVISION=$(REVISION) cargo build --release --locked --bin outboxd
+	@systemd/deb.sh target/release/outboxd
+
+.PHONY: package-test
+package-test: prerequisites ## install the Debian package in booted systems, start it, break it; needs root
+	@tests/package/run.sh
 
 .PHONY: chaos
 chaos: prerequisites services ## 1,000 kills and 30 of each other fault while services write (an hour); KILLS=100 OTHERS=3 MINUTES=5 SEED=7 JSON=FILE

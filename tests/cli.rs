@@ -306,6 +306,41 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().to_str().unwrap();
+    assert_eq!(outboxd(&["man", "--out", out]).code, 0);
+    let mut all = Vec::new();
+    commands(&outboxd::cli::command(), &[], &mut all);
+    let mut pages = 0;
+    for path in &all {
+        let name = [&["outboxd".to_owned()], path.as_slice()]
+            .concat()
+            .join("-");
+        let page = fs::read_to_string(directory.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains("Example:"), "{name}:\n{page}");
+        pages += 1;
+    }
+    assert_eq!(fs::read_dir(out).unwrap().count(), pages);
+    let first = outboxd(&["man"]);
+    let written = fs::read_to_string(directory.path().join("outboxd.1")).unwrap();
+    assert!(first.out.contains(".SH NAME\noutboxd"), "{}", first.out);
+    assert!(written.contains(".SH NAME\noutboxd"), "{written}");
+}
+
+#[test]
+fn shells_complete_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = outboxd(&["completions", shell]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{shell}");
+        for word in ["dead-letters", "reload", "release"] {
+            assert!(ran.out.contains(word), "{shell} does not know {word}");
+        }
+    }
+    assert_eq!(outboxd(&["completions", "cmd"]).code, 64);
+}
+
+#[test]
 fn what_config_show_prints_is_a_configuration_that_shows_the_same() {
     let place = Place::with(
         "[kafka.properties]\n\"sasl.password\" = { env = \"KAFKA\" }\n\"client.id\" = \"ä \\\"x\\\" \\\\ \\n\"\n\

@@ -16,10 +16,12 @@ use crate::outbox::OutboxError;
 use crate::relay::RelayError;
 
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod connect;
 pub mod ctl;
 pub mod dead_letters;
+pub mod man;
 mod progress;
 pub mod run;
 pub mod saga;
@@ -158,6 +160,10 @@ enum Command {
     Token(token::Args),
     /// See the configuration as outboxd understands it.
     Config(config::Args),
+    /// Print what a shell needs to complete command lines.
+    Completions(completions::Args),
+    /// Print manual pages.
+    Man(man::Args),
 }
 
 impl Cli {
@@ -183,6 +189,8 @@ impl Cli {
             Command::Saga(args) => saga::execute(file, args).await,
             Command::Token(args) => token::execute(file, args).await,
             Command::Config(args) => config::execute(file, &args),
+            Command::Completions(args) => completions::execute(&args),
+            Command::Man(args) => man::execute(args),
         }
     }
 }

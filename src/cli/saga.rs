@@ -194,7 +194,7 @@ async fn read(
             progress.end();
             Ok(partitions)
         }
-        ended = log.read(since_ms, owners, &never) => {
+        ended = log.read(since_ms, owners, None, &never) => {
             progress.end();
             Err(ended.err().map_or_else(|| Failure::bug("reading ended by itself"), Failure::from))
         }

@@ -10,8 +10,10 @@ use super::{Failure, ask, table};
 use crate::admin::{Report, Request};
 use crate::logic::status::{Phase, SourceStatus};
 
-/// The columns without the last error.
+/// The columns without the last error, and which of them may be cut, to no less than so much.
 const COLUMNS: usize = 8;
+const LEADER: usize = 2;
+const LEAST: usize = 6;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +62,9 @@ fn render(report: &Report, now_seconds: f64, width: Option<usize>) -> String {
         "CIRCUIT",
         "LAST ERROR",
     ];
+    if report.sources.is_empty() {
+        return text + "it has no sources\n";
+    }
     let rows: Vec<_> = report
         .sources
         .iter()
@@ -71,15 +76,29 @@ fn render(report: &Report, now_seconds: f64, width: Option<usize>) -> String {
         return text + &wide;
     }
     // Errors are what matters then: in full, below the rest.
-    let (head, errors) = (&head[..COLUMNS], rows.iter());
-    let short = rows
-        .iter()
-        .map(|row| row.iter().take(COLUMNS).cloned().collect());
-    text.push_str(&table::render(head, short));
-    for row in errors {
+    let width = width.unwrap_or(usize::MAX);
+    let head = &head[..COLUMNS];
+    let short = |leader: usize| {
+        let cells = |row: &Vec<String>| {
+            let cut = |(at, cell): (usize, &String)| match at {
+                LEADER => table::cut(cell, leader),
+                _ => cell.clone(),
+            };
+            row.iter().take(COLUMNS).enumerate().map(cut).collect()
+        };
+        table::render(head, rows.iter().map(cells))
+    };
+    let leaders = rows.iter().filter_map(|row| row.get(LEADER));
+    let longest = leaders.map(|leader| leader.width()).max().unwrap_or(0);
+    let whole = short(longest);
+    let over = whole.lines().map(|line| line.width()).max().unwrap_or(0);
+    let over = over.saturating_sub(width);
+    text.push_str(&short(longest.saturating_sub(over).max(LEAST)));
+    for row in &rows {
         if let (Some(source), Some(error)) = (row.first(), row.get(COLUMNS).filter(|it| *it != "-"))
         {
-            text.push_str(&format!("\n{source}: {}\n", table::printable(error)));
+            let error = table::printable(&format!("{source}: {error}"));
+            text.push_str(&format!("\n{}\n", table::wrapped(&error, width)));
         }
     }
     text
@@ -187,7 +206,27 @@ mod tests {
         let text = render(&report(vec![orders, kitchen]), 1.0, Some(80));
         let (table, below) = text.split_once("\n\norders: 1.0 s ago: ").unwrap();
         assert!(table.lines().all(|line| line.width() <= 80), "{table}");
-        assert_eq!(below.trim_end(), long.replace('\n', " ").trim_end());
+        assert!(below.lines().all(|line| line.width() <= 80), "{below}");
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(below), words(&long));
         assert!(!below.contains("kitchen"), "{below}");
+    }
+
+    #[test]
+    fn a_long_name_of_a_leader_gives_way_on_a_narrow_terminal() {
+        let mut orders = SourceStatus::unknown("orders");
+        orders.phase = Phase::Leading;
+        orders.leader = Some("relay-1.shop.example:9464".into());
+        let text = render(&report(vec![orders]), 1.0, Some(70));
+        let line = text.lines().last().unwrap();
+        assert!(
+            line.contains("relay-1.shop") && line.contains('…'),
+            "{line}"
+        );
+        assert!(line.width() <= 70 && line.ends_with("closed"), "{line}");
     }
 }

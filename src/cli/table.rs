@@ -1,6 +1,6 @@
 //! Tables for people: columns as wide as their widest cell. Never passes on what could steer a terminal.
 
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -39,6 +39,38 @@ pub(super) fn printable(text: &str) -> String {
     text.replace(steers, " ")
 }
 
+/// A cell of no more than `width` columns.
+pub(super) fn cut(cell: &str, width: usize) -> String {
+    if cell.width() <= width {
+        return cell.to_owned();
+    }
+    // One column is the ellipsis's.
+    let mut left = width.saturating_sub(1);
+    let fits = cell.chars().take_while(|c| {
+        let taken = c.width().unwrap_or(0);
+        let fits = taken <= left;
+        left = left.saturating_sub(taken);
+        fits
+    });
+    fits.chain(std::iter::once('…')).collect()
+}
+
+/// A text in lines of no more than `width` columns, divided between words; a longer word has a line of its own.
+pub(super) fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// `0.3 s`, `42 s`, `7 min`, `3 h`.
 pub(super) fn age(seconds: f64) -> String {
     match seconds {
@@ -75,6 +107,22 @@ mod tests {
         let before = |line: &str| line.rsplit_once(' ').map(|(before, _)| before.width());
         let places: Vec<_> = text.lines().map(before).collect();
         assert_eq!(places, [Some(5); 4], "{text}");
+    }
+
+    #[test]
+    fn a_wide_character_at_the_edge_is_left_out_whole() {
+        assert_eq!(cut("a注文注文", 4), "a注…");
+        assert_eq!(cut("a注文注文", 5), "a注…");
+        assert_eq!(cut("a注文", 5), "a注文");
+    }
+
+    #[test]
+    fn lines_are_divided_between_words() {
+        assert_eq!(wrapped("one two  three", 7), "one two\nthree");
+        assert_eq!(
+            wrapped("incomprehensibilities no", 9),
+            "incomprehensibilities\nno"
+        );
     }
 
     #[test]

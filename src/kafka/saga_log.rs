@@ -13,6 +13,7 @@ use tracing::debug;
 use self::follower::Follower;
 use super::client::{Clients, KafkaError};
 use super::topics::Topics;
+use crate::logic::health::Health;
 use crate::logic::push::partition::Mark;
 use crate::tasks::attached_blocking;
 
@@ -126,11 +127,13 @@ impl SagaLog {
 
     /// Reads every partition from the first record that is not older than `since_ms` (milliseconds since 1970), or from the
     /// one after the last that its owner knows, and goes on until `stop` or until an owner has gone away, which is `Ok`.
-    /// `owners` has one per partition; a full sink holds up reading. Brokers that go away later are waited for.
+    /// `owners` has one per partition; a full sink holds up reading. Brokers that go away later are waited for. `health` hears
+    /// that the reader turns.
     pub async fn read<T: From<Fed> + Send + 'static>(
         &self,
         since_ms: i64,
         owners: Vec<Owner<T>>,
+        health: Option<Health>,
         stop: &CancellationToken,
     ) -> Result<(), SagaLogError> {
         debug_assert_eq!(owners.len(), self.partitions, "one owner per partition");
@@ -138,8 +141,9 @@ impl SagaLog {
         // The thread of the reader ends with this call, however that ends.
         let _ended = stop.clone().drop_guard();
         let (log, stopped, runtime) = (self.clone(), stop.clone(), Handle::current());
-        let mut reader =
-            attached_blocking(move || Follower::follow(log, owners, since_ms, stopped, runtime));
+        let mut reader = attached_blocking(move || {
+            Follower::follow(log, owners, since_ms, health, stopped, runtime)
+        });
         loop {
             tokio::select! {
                 biased;

@@ -254,7 +254,7 @@ impl Reader {
         let history_ms = i64::try_from(config.history.as_millis()).unwrap_or(i64::MAX);
         let since_ms = feed::now_ms().saturating_sub(history_ms);
         let never = CancellationToken::new();
-        let reading = log.read(since_ms, owners, &never);
+        let reading = log.read(since_ms, owners, Some(self.health.clone()), &never);
         let serving = async {
             for _ in 0..log.partitions {
                 caught.recv().await;

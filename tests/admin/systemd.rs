@@ -104,57 +104,83 @@ async fn child_hangs() {
     tokio::join!(feed, stopped);
 }
 
+fn shipped(unit: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    fs::read_to_string(path.join(unit)).unwrap()
+}
+
 #[test]
-fn the_unit_never_starts_again_after_an_exit_that_would_only_repeat() {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outboxd.service");
-    let unit = fs::read_to_string(unit).unwrap();
-    let lines: Vec<&str> = unit.lines().collect();
-    for line in [
-        "Type=notify",
-        "ExecStartPre=/usr/bin/outboxd check",
-        "ExecStart=/usr/bin/outboxd run",
-        "RestartPreventExitStatus=64 65 77 78",
-        "WatchdogSec=30s",
-        "RuntimeDirectory=outboxd",
-    ] {
-        assert!(lines.contains(&line), "{line}");
+fn the_units_are_for_the_oldest_systemd_and_never_repeat_what_only_fails_again() {
+    for unit in ["outboxd.service", "outboxd@.service"].map(shipped) {
+        let lines: Vec<&str> = unit.lines().collect();
+        for line in [
+            "Type=notify",
+            "RestartPreventExitStatus=64 65 77 78",
+            "WatchdogSec=30s",
+            "DynamicUser=yes",
+        ] {
+            assert!(lines.contains(&line), "{line}");
+        }
+        // Later than systemd 252, which would ignore them with a warning nobody reads. And what runs before the daemon may
+        // fail as often as it likes: its exit status prevents nothing.
+        for never in [
+            "notify-reload",
+            "ImportCredential",
+            "RestartSteps",
+            "RestartMaxDelaySec",
+            "ExecStartPre",
+        ] {
+            assert!(!unit.contains(never), "{never}");
+        }
     }
-    // Later than systemd 252, which would ignore them with a warning nobody reads.
-    for later in [
-        "notify-reload",
-        "ImportCredential",
-        "RestartSteps",
-        "RestartMaxDelaySec",
+}
+
+#[test]
+fn one_of_several_daemons_runs_as_the_only_one_does() {
+    let settings = |unit: &str| -> Vec<String> {
+        let lines = shipped(unit);
+        let kept = lines.lines().filter(|line| !line.starts_with('#'));
+        kept.map(str::to_owned).collect()
+    };
+    let (one, several) = (settings("outboxd.service"), settings("outboxd@.service"));
+    assert_eq!(one.len(), several.len());
+    for (one, several) in one.iter().zip(&several) {
+        let alone = several
+            .replace("outboxd-%i", "outboxd")
+            .replace(" --config /etc/outboxd/%i.toml", "")
+            .replace(" %i", "");
+        assert_eq!(*one, alone);
+    }
+    for command in [
+        "ExecStart=/usr/bin/outboxd run",
+        "ExecReload=/usr/bin/outboxd ctl reload --wait",
     ] {
-        assert!(!unit.contains(later), "{later}");
+        assert!(one.iter().any(|line| line == command), "{command}");
     }
 }
 
 /// Held against the installed systemd, where there is one.
 #[test]
-fn systemd_finds_no_fault_with_the_unit() {
+fn systemd_finds_no_fault_with_the_units() {
     let directory = tempfile::tempdir().unwrap();
-    let unit = directory.path().join("outboxd.service");
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outboxd.service");
-    // The program is not installed here.
-    let text = fs::read_to_string(&shipped).unwrap();
-    fs::write(
-        &unit,
-        text.replace("/usr/bin/outboxd", env!("CARGO_BIN_EXE_outboxd")),
-    )
-    .unwrap();
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
-    let unit = unit.to_str().unwrap();
-    let Ok(verified) = analyze(&["verify", unit]) else {
-        eprintln!("skipped: systemd-analyze is not installed");
-        return;
-    };
-    assert!(verified.status.success(), "{verified:?}");
-    assert!(verified.stderr.is_empty(), "{verified:?}");
-    let secured = analyze(&["security", "--offline=true", "--threshold=12", unit]).unwrap();
-    assert!(
-        secured.status.success(),
-        "{}",
-        String::from_utf8_lossy(&secured.stdout)
-    );
+    for name in ["outboxd.service", "outboxd@.service"] {
+        let unit = directory.path().join(name);
+        // The program is not installed here.
+        let text = shipped(name).replace("/usr/bin/outboxd", env!("CARGO_BIN_EXE_outboxd"));
+        fs::write(&unit, text).unwrap();
+        let unit = unit.to_str().unwrap();
+        let Ok(verified) = analyze(&["verify", unit]) else {
+            eprintln!("skipped: systemd-analyze is not installed");
+            return;
+        };
+        assert!(verified.status.success(), "{verified:?}");
+        assert!(verified.stderr.is_empty(), "{verified:?}");
+        let secured = analyze(&["security", "--offline=true", "--threshold=12", unit]).unwrap();
+        assert!(
+            secured.status.success(),
+            "{}",
+            String::from_utf8_lossy(&secured.stdout)
+        );
+    }
 }

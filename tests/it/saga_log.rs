@@ -73,8 +73,8 @@ impl Reader {
             .unzip();
         let stop = CancellationToken::new();
         let (reading, stopped) = (log.clone(), stop.clone());
-        let ended =
-            runtime.spawn(async move { reading.read::<Fed>(since_ms, owners, &stopped).await });
+        let ended = runtime
+            .spawn(async move { reading.read::<Fed>(since_ms, owners, None, &stopped).await });
         Self {
             log,
             stop,

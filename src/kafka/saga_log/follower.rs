@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::super::client::KafkaError;
 use super::watch::{Seen, Watch};
 use super::{Fed, Owner, READING, SagaLog, SagaLogError, SagaLogRecord};
+use crate::logic::health::{Beat, Health};
 use crate::logic::push::partition::Mark;
 
 const REQUEST: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ const ROUND_RECORDS: usize = 500;
 const ROUND_BYTES: usize = 1 << 20;
 /// Whatever arrives wakes the reader; it looks up now and then all the same.
 const DOZE: Duration = Duration::from_secs(1);
+/// A reader that does not turn for so long hangs.
+const BUDGET: Duration = Duration::from_secs(60);
 
 /// Reads all partitions with one consumer and hands over what it reads.
 pub(super) struct Follower<T> {
@@ -76,6 +79,7 @@ impl<T: From<Fed>> Follower<T> {
         log: SagaLog,
         owners: Vec<Owner<T>>,
         since_ms: i64,
+        health: Option<Health>,
         stop: CancellationToken,
         runtime: Handle,
     ) -> Result<(), SagaLogError> {
@@ -93,17 +97,21 @@ impl<T: From<Fed>> Follower<T> {
             stop,
             runtime,
         };
-        match follower.run() {
+        let beat = health.map(|health| health.watch("reader of sagas", BUDGET, Instant::now()));
+        match follower.run(beat.as_ref()) {
             Ok(()) | Err(End::Stopped) => Ok(()),
             Err(End::Failed(error)) => Err(error),
         }
     }
 
-    fn run(&mut self) -> Result<(), End> {
+    fn run(&mut self, beat: Option<&Beat>) -> Result<(), End> {
         for partition in self.partitions.iter().filter(|it| it.known.is_none()) {
             self.feed(partition, Fed::Start(partition.start))?;
         }
         loop {
+            if let Some(beat) = beat {
+                beat.tick(Instant::now());
+            }
             let round = self.round()?;
             let idle = round.is_empty();
             for (number, mut records) in round {
