@@ -438,7 +438,9 @@ impl Show {
                 restaurant,
                 total,
             };
-            self.place(&wanted, Some(expected))?;
+            // At the page somebody may refuse a card that was good when it was ordered with.
+            let expected = self.wanted.map(|_| expected);
+            self.place(&wanted, expected)?;
         }
         Ok(())
     }

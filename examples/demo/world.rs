@@ -89,8 +89,8 @@ impl World {
         let arguments: Vec<_> = only.iter().flat_map(|half| ["--only", half]).collect();
         let wishes = Wishes {
             config: &origin,
-            files: &[],
             arguments: &arguments,
+            ..Wishes::default()
         };
         let told = |what: &str, detail: &str, took| {
             // Who cannot be told does not mind.

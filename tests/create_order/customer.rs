@@ -64,6 +64,11 @@ impl Customer {
         self.saga()?.steps.get(step)?.as_str().map(str::to_owned)
     }
 
+    /// Whether the saga is told to stand still.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.saga().is_some_and(|saga| saga.stuck_since.is_string())
+    }
+
     /// How many changes and snapshots it was told.
     pub(crate) fn changes(&self) -> u64 {
         let known = &locked(&self.seen).known;

@@ -62,7 +62,7 @@ fn a_card_company_that_is_silent_is_asked_again_until_it_answers() {
 }
 
 #[test]
-fn while_the_kitchen_is_away_its_sagas_wait_and_their_orders_are_locked() {
+fn while_the_kitchen_is_away_its_sagas_are_stuck_and_their_orders_locked() {
     let world = World::take();
     world.kill("kitchen");
     let orders = world.place_each(&FATES);
@@ -76,6 +76,8 @@ fn while_the_kitchen_is_away_its_sagas_wait_and_their_orders_are_locked() {
         );
         let (status, said) = world.ask("PATCH", &path, &change);
         assert_eq!(status, 409, "{said}");
+        // Nobody has to have looked for it: the definition says how long is too long.
+        world.wait("the saga to be stuck", || order.customer.is_stuck());
     }
     world.begin("kitchen");
     world.see_to_the_end(&orders);

@@ -38,7 +38,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 static DEPLOYMENT: LazyLock<Mutex<Deployment>> = LazyLock::new(|| {
     let told = |_: &str, _: &str, _: Duration| {};
-    Mutex::new(Deployment::start(programs(), &Wishes::default(), &told))
+    // A saga that stands still is stuck sooner than in real life.
+    let wishes = Wishes {
+        limit: "5s",
+        ..Wishes::default()
+    };
+    Mutex::new(Deployment::start(programs(), &wishes, &told))
 });
 
 /// Builds the example in the way in which this test was built; mostly there is nothing to do.
@@ -205,7 +210,18 @@ impl World {
             }
             let ending = self.ending(order, &messages);
             assert!(right.contains(&ending), "{ending:#?} is none of {right:#?}");
+            self.check_plan(order);
         }
+    }
+
+    /// By the saga's definition nothing is left to do or to undo, and nothing has happened that should not have.
+    fn check_plan(&self, order: &Placed) {
+        let path = format!("/v1/sagas/{}/{}", order.saga_type(), order.saga_id);
+        let saga = self.saga(&path, "operator").unwrap();
+        for left in ["anomalies", "remaining_steps", "due_compensations"] {
+            assert_eq!(saga[left], json!([]), "{left}: {saga}");
+        }
+        assert_eq!(saga["stuck_since"], json!(null), "{saga}");
     }
 
     /// How an order has ended.

@@ -35,6 +35,21 @@ pub(crate) const TOPICS: [&str; 10] = [
     "create-order-saga.replies",
 ];
 
+/// How both sagas should go.
+const DEFINITIONS: [(&str, &str); 2] = [
+    (
+        "sagas/choreographed.toml",
+        include_str!("../../examples/create_order/sagas/choreographed.toml"),
+    ),
+    (
+        "sagas/orchestrated.toml",
+        include_str!("../../examples/create_order/sagas/orchestrated.toml"),
+    ),
+];
+
+/// What they say of how long a saga may stand still.
+const LIMIT: &str = "30s";
+
 /// Who makes the customers' tokens.
 const ISSUER: &str = "https://id.example";
 
@@ -50,14 +65,23 @@ pub(crate) struct Programs {
 }
 
 /// What else outboxd is to be started with.
-#[derive(Default)]
 pub(crate) struct Wishes<'a> {
     /// More of its configuration, which ends within `[push]`.
     pub(crate) config: &'a str,
-    /// Files beside it.
-    pub(crate) files: &'a [(&'a str, &'a str)],
+    /// How long a saga may stand still before it is stuck.
+    pub(crate) limit: &'a str,
     /// More arguments.
     pub(crate) arguments: &'a [&'a str],
+}
+
+impl Default for Wishes<'_> {
+    fn default() -> Self {
+        Self {
+            config: "",
+            limit: LIMIT,
+            arguments: &[],
+        }
+    }
 }
 
 /// Hears what was started, more of it, and how long that took.
@@ -98,8 +122,8 @@ impl Deployment {
         let began = Instant::now();
         let config = configuration(&SERVICES, &postgres, &kafka, &push) + wishes.config;
         let mut daemon = Daemon::builder(&programs.outboxd, &config).file("secret", &secret());
-        for (path, text) in wishes.files {
-            daemon = daemon.file(path, text);
+        for (path, text) in DEFINITIONS {
+            daemon = daemon.file(path, &text.replace(LIMIT, wishes.limit));
         }
         let daemon = daemon.arguments(wishes.arguments).start();
         daemon.wait_ready();
@@ -318,7 +342,7 @@ fn configuration(services: &[&str], postgres: &Postgres, kafka: &Kafka, push: &P
     });
     format!(
         "[kafka]\nbootstrap_servers = \"{}\"\n{}\n[push.auth]\nissuer = \"{ISSUER}\"\nalgorithms = [\"HS256\"]\n\
-         keys = {{ secret = {{ file = \"secret\" }} }}\n\n[push]\nlisten = \"127.0.0.1:{}\"\n",
+         keys = {{ secret = {{ file = \"secret\" }} }}\n\n[sagas]\ndefinitions = \"sagas/*.toml\"\n\n[push]\nlisten = \"127.0.0.1:{}\"\n",
         kafka.bootstrap(),
         sources.collect::<String>(),
         push.number(),

@@ -160,6 +160,7 @@ pub(crate) struct SagaSeen {
     pub(crate) version: i64,
     pub(crate) state: Value,
     pub(crate) outcome: Value,
+    pub(crate) stuck_since: Value,
     /// By name.
     pub(crate) steps: HashMap<String, Value>,
 }
@@ -212,6 +213,7 @@ impl Known {
                     version,
                     state: frame["state"].clone(),
                     outcome: frame["outcome"].clone(),
+                    stuck_since: frame["stuck_since"].clone(),
                     steps: steps.collect(),
                 };
                 self.sagas.insert(key, seen);
@@ -225,6 +227,9 @@ impl Known {
                 }
                 if !frame["outcome"].is_null() {
                     seen.outcome = frame["outcome"].clone();
+                }
+                if let Some(since) = frame.get("stuck_since") {
+                    seen.stuck_since = since.clone();
                 }
                 if let Some(step) = frame["step"].as_str() {
                     seen.steps.insert(step.to_owned(), frame["status"].clone());
