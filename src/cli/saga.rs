@@ -113,7 +113,9 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
                 saga_type,
                 state,
                 stuck,
-                after: (i64::MIN, i64::MIN),
+                finished: None,
+                newest: false,
+                after: None,
                 limit,
             };
             let listed = partitions

@@ -1,6 +1,7 @@
 //! Follows the topic that tells of sagas, from some time ago for as long as it is wanted. Never commits, and never skips in silence.
 
 mod follower;
+mod pick;
 mod watch;
 
 use std::time::Duration;

@@ -44,6 +44,8 @@ pub enum Rejected {
     Unchecked,
     /// It has no right to what it asked for.
     Forbidden,
+    /// Too many look up a saga's events in the log.
+    Lookups,
     /// The log has not been read yet, or the daemon ends.
     NotReady,
 }
@@ -57,6 +59,7 @@ impl Rejected {
             Self::Token,
             Self::Unchecked,
             Self::Forbidden,
+            Self::Lookups,
             Self::NotReady,
         ];
         Full::ALL.into_iter().map(Self::Full).chain(others)
@@ -71,6 +74,7 @@ impl Rejected {
             Self::Token => "token",
             Self::Unchecked => "unchecked",
             Self::Forbidden => "forbidden",
+            Self::Lookups => "lookups",
             Self::NotReady => "not_ready",
         }
     }

@@ -10,10 +10,10 @@ use super::queue::{Note, Queue};
 use crate::kafka::Fed;
 use crate::logic::health::Health;
 use crate::logic::push::partition::{
-    Applied, Filter, Given, Keep, Listed, Part, Partition, SessionId,
+    Applied, Filter, Given, Keep, Listed, Overview, Part, Partition, SessionId,
 };
 use crate::logic::rights::Rights;
-use crate::logic::saga::{Definitions, SagaKey, Unreadable};
+use crate::logic::saga::{Definitions, SagaKey, Trail, Unreadable};
 use crate::metrics::{PartitionMetrics, PushMetrics, SagaMetrics, Skipped};
 
 /// Bytes of recent changes that one partition keeps for clients that come back.
@@ -55,6 +55,13 @@ pub(super) enum Mail {
         filter: Filter,
         rights: Arc<Rights>,
         reply: oneshot::Sender<Vec<Listed>>,
+    },
+    Count {
+        reply: oneshot::Sender<Overview>,
+    },
+    Trail {
+        key: SagaKey,
+        reply: oneshot::Sender<Option<Trail>>,
     },
 }
 
@@ -202,6 +209,12 @@ impl Actor {
                 reply,
             } => {
                 let _ = reply.send(self.partition.list(&filter, &rights));
+            }
+            Mail::Count { reply } => {
+                let _ = reply.send(self.partition.overview());
+            }
+            Mail::Trail { key, reply } => {
+                let _ = reply.send(self.partition.trail(&key));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The routes that clients use, and who may come in at all. Never says more of a saga than its watcher may know.
 
+mod console;
 mod handshake;
 mod sagas;
 mod stream;
@@ -23,6 +24,9 @@ use crate::logic::push::asyncapi::document;
 use crate::logic::push::session::{Access, NoAccess};
 use crate::metrics::Rejected;
 
+/// Where the page is, and below it what it is made of; it is there before the log has been read.
+const CONSOLE: &str = "/console";
+
 /// All routes.
 pub(super) fn router(hub: Arc<Hub>) -> Router {
     Router::new()
@@ -31,6 +35,10 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/sagas", get(sagas::list))
         .route("/v1/asyncapi.json", get(protocol))
         .route("/v1/sagas/{saga_type}/{saga_id}", get(sagas::saga))
+        .route("/v1/sagas/{saga_type}/{saga_id}/events", get(sagas::events))
+        .route("/v1/overview", get(sagas::overview))
+        .route(CONSOLE, get(console::page))
+        .route("/console/{file}", get(console::file))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method())
         .layer(from_fn_with_state(Arc::clone(&hub), gate))
@@ -54,6 +62,8 @@ async fn gate(
         problem.into_response()
     } else if request.method() == Method::OPTIONS && origin.is_some() {
         preflight()
+    } else if request.uri().path().starts_with(CONSOLE) {
+        next.run(request).await
     } else if let Some(log) = hub.log() {
         request.extensions_mut().insert(log);
         next.run(request).await

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -15,15 +15,21 @@ use super::terms::Terms;
 use super::warm::Head;
 use crate::auth::Refused;
 use crate::config::push::Limits;
+use crate::kafka::{KafkaError, SagaLog, SagaLogRecord};
 use crate::logic::event::Timestamp;
 use crate::logic::push::admission::{Admission, Bounds, Full, Seat};
 use crate::logic::push::frames::Frame;
-use crate::logic::push::partition::SessionId;
+use crate::logic::push::partition::{Overview, SessionId};
 use crate::logic::push::placement::partition_of;
 use crate::logic::push::session::{Access, NoAccess, Settings};
 use crate::logic::saga::SagaKey;
 use crate::metrics::PushMetrics;
 use crate::tasks::Crowd;
+
+/// Sagas whose events are looked up at the same time; each has a connection of its own to Kafka.
+const LOOKUPS: usize = 4;
+/// A count is good for so long.
+const COUNT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Shared by the listener, the routes and the sockets.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(super) struct Hub {
     /// Clients that are gone, and partitions that do not know yet.
     pub(super) farewells: Crowd,
     pub(super) register: Register,
+    /// Turns for looking sagas up in the log once more.
+    pub(super) lookups: Semaphore,
     admission: Mutex<Admission<IpAddr>>,
     log: RwLock<Option<Arc<Log>>>,
     sessions: AtomicU64,
@@ -50,6 +58,10 @@ pub(super) struct Log {
     pub(super) partitions: Vec<mpsc::Sender<Mail>>,
     /// It has been replaced.
     pub(super) ended: CancellationToken,
+    /// To look up single records of it.
+    topic: SagaLog,
+    /// What was counted last, and when: many who ask at about the same time share a count.
+    counted: tokio::sync::Mutex<Option<(Instant, Arc<Overview>)>>,
 }
 
 impl Hub {
@@ -59,6 +71,7 @@ impl Hub {
             draining,
             farewells: Crowd::default(),
             register: Register::default(),
+            lookups: Semaphore::new(LOOKUPS),
             admission: Mutex::new(Admission::new(bounds(&terms.config.limits))),
             log: RwLock::default(),
             sessions: AtomicU64::new(1),
@@ -181,6 +194,7 @@ impl Log {
         head: Head,
         partitions: Vec<mpsc::Sender<Mail>>,
         ended: CancellationToken,
+        topic: SagaLog,
     ) -> Self {
         Self {
             epoch,
@@ -188,6 +202,8 @@ impl Log {
             head,
             partitions,
             ended,
+            topic,
+            counted: tokio::sync::Mutex::default(),
         }
     }
 
@@ -216,6 +232,38 @@ impl Log {
         if let Some(partition) = self.partition(key) {
             let _ = partition.send(mail).await;
         }
+    }
+
+    /// Looks up records of a saga's partition by their offsets.
+    pub(super) async fn pick(
+        &self,
+        key: &SagaKey,
+        offsets: Vec<i64>,
+    ) -> Result<Vec<SagaLogRecord>, KafkaError> {
+        let count = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+        let partition = partition_of(&key.saga_id, count);
+        self.topic.pick(partition, offsets).await
+    }
+
+    /// What all partitions have, counted a second ago at most; none if nobody reads the log any more.
+    pub(super) async fn overview(&self) -> Option<Arc<Overview>> {
+        let mut counted = self.counted.lock().await;
+        let now = Instant::now();
+        if let Some((at, overview)) = &*counted
+            && now.duration_since(*at) < COUNT_PAUSE
+        {
+            return Some(Arc::clone(overview));
+        }
+        let mut overview = Overview::default();
+        for partition in &self.partitions {
+            let (reply, answer) = oneshot::channel();
+            // Without a reader there is no answer either.
+            let _ = partition.send(Mail::Count { reply }).await;
+            overview.add(answer.await.ok()?);
+        }
+        let overview = Arc::new(overview);
+        *counted = Some((now, Arc::clone(&overview)));
+        Some(overview)
     }
 
     /// Puts something into every mailbox.

@@ -262,7 +262,14 @@ impl Reader {
             let mut terms = self.hub.follow_terms();
             let settings = |terms: &Terms| settings(&terms.config, &epoch, log.partitions);
             let begun = settings(&terms.borrow_and_update());
-            let served = Arc::new(Log::new(epoch.clone(), begun, head, mailboxes, ended));
+            let served = Arc::new(Log::new(
+                epoch.clone(),
+                begun,
+                head,
+                mailboxes,
+                ended,
+                log.clone(),
+            ));
             self.hub.replace_log(Some(Arc::clone(&served)));
             self.status.send_modify(|status| {
                 status.is_ready = true;

@@ -89,6 +89,16 @@ impl Problem {
         Self::later(StatusCode::SERVICE_UNAVAILABLE, detail, 5)
     }
 
+    pub(super) const fn busy() -> Self {
+        let detail = "as many sagas as may be are being looked up in the log";
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, detail, 1)
+    }
+
+    pub(super) const fn unread() -> Self {
+        let detail = "the log cannot be read now";
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, detail, 5)
+    }
+
     pub(super) const fn not_ready() -> Self {
         let detail = "this instance is starting or ending";
         Self::later(StatusCode::SERVICE_UNAVAILABLE, detail, 1)

@@ -398,7 +398,7 @@ fn offset(offset: Offset) -> Option<i64> {
     }
 }
 
-fn record(message: &BorrowedMessage<'_>) -> SagaLogRecord {
+pub(super) fn record(message: &BorrowedMessage<'_>) -> SagaLogRecord {
     SagaLogRecord {
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),

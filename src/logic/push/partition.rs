@@ -19,12 +19,14 @@ use crate::logic::saga::{Change, Definitions, Record, Report, Saga, SagaKey};
 mod image;
 mod look;
 mod news;
+mod overview;
 mod sessions;
 mod walk;
 
 pub use image::{Base, FORMAT, Mark, Part, Unfit};
 pub use look::{Filter, Listed};
 pub use news::{Applied, Changed, Standing};
+pub use overview::Overview;
 use walk::TypeWatcher;
 
 /// Where a session's frames go.

@@ -1,6 +1,7 @@
 //! Sagas by the time of the last report on them, stalest first. Never looks at a clock: time is the log's.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::logic::saga::SagaKey;
 
@@ -44,17 +45,45 @@ impl Stalest {
             .or_else(|| due(&mut self.finished, finished_before_ms))
     }
 
-    /// All of them after `place`, stalest first.
-    pub fn after(&self, place: Place) -> impl Iterator<Item = (&Place, &SagaKey)> {
-        let from = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
-        let mut left = self.unfinished.range(from).peekable();
-        let mut right = self.finished.range(from).peekable();
-        std::iter::from_fn(move || match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) if b.0 < a.0 => right.next(),
-            (None, _) => right.next(),
-            (Some(_), _) => left.next(),
-        })
+    /// Those after `place`, stalest first; with `finished` only those that are, or are not.
+    pub fn after(
+        &self,
+        place: Place,
+        finished: Option<bool>,
+    ) -> impl Iterator<Item = (&Place, &SagaKey)> {
+        let from = (Bound::Excluded(place), Bound::Unbounded);
+        let left = (finished != Some(true)).then(|| self.unfinished.range(from));
+        let right = (finished != Some(false)).then(|| self.finished.range(from));
+        let (left, right) = (left.into_iter().flatten(), right.into_iter().flatten());
+        merged(left, right, |a, b| a < b)
     }
+
+    /// Those before `place`, the freshest first.
+    pub fn before(
+        &self,
+        place: Place,
+        finished: Option<bool>,
+    ) -> impl Iterator<Item = (&Place, &SagaKey)> {
+        let to = (Bound::Unbounded, Bound::Excluded(place));
+        let left = (finished != Some(true)).then(|| self.unfinished.range(to).rev());
+        let right = (finished != Some(false)).then(|| self.finished.range(to).rev());
+        let (left, right) = (left.into_iter().flatten(), right.into_iter().flatten());
+        merged(left, right, |a, b| a > b)
+    }
+}
+
+/// Two orders as one, in which `is_first` says what comes first.
+fn merged<'a>(
+    left: impl Iterator<Item = (&'a Place, &'a SagaKey)>,
+    right: impl Iterator<Item = (&'a Place, &'a SagaKey)>,
+    is_first: impl Fn(&Place, &Place) -> bool,
+) -> impl Iterator<Item = (&'a Place, &'a SagaKey)> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if is_first(b.0, a.0) => right.next(),
+        (None, _) => right.next(),
+        (Some(_), _) => left.next(),
+    })
 }
 
 #[cfg(test)]
@@ -66,7 +95,8 @@ mod tests {
     }
 
     fn ids(stalest: &Stalest, after: Place) -> String {
-        stalest.after(after).map(|(_, key)| &*key.saga_id).collect()
+        let after = stalest.after(after, None);
+        after.map(|(_, key)| &*key.saga_id).collect()
     }
 
     #[test]
@@ -79,6 +109,27 @@ mod tests {
         stalest.moved(&key("a"), Some((1, 1)), (3, 4), true);
         assert_eq!(ids(&stalest, (0, 0)), "bca");
         assert_eq!(ids(&stalest, (1, 2)), "ca");
+    }
+
+    #[test]
+    fn the_freshest_may_come_first_and_one_kind_alone() {
+        let mut stalest = Stalest::default();
+        for (place, id) in (1..).zip(["a", "b", "c", "d"]) {
+            stalest.moved(&key(id), None, (place, 0), place % 2 == 0);
+        }
+        let before = |place, finished| -> String {
+            let before = stalest.before((place, 0), finished);
+            before.map(|(_, key)| &*key.saga_id).collect()
+        };
+        assert_eq!(before(9, None), "dcba");
+        assert_eq!(before(4, None), "cba");
+        assert_eq!(before(9, Some(true)), "db");
+        assert_eq!(before(9, Some(false)), "ca");
+        let after = stalest.after((0, 0), Some(false));
+        assert_eq!(
+            after.map(|(_, key)| &*key.saga_id).collect::<String>(),
+            "ac"
+        );
     }
 
     #[test]

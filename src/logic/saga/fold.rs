@@ -13,11 +13,12 @@ use uuid::Uuid;
 
 use super::definition::{Definition, Plan};
 use super::record::{Outcome, Report, StepStatus};
+use super::trail::Trail;
 use crate::logic::event::Timestamp;
 
 /// Anomalies that a saga remembers.
 const ANOMALIES: usize = 20;
-/// Event ids that a saga remembers; a duplicate comes soon after its twin.
+/// Events that a saga remembers; a duplicate comes soon after its twin.
 const SEEN: usize = 256;
 /// Steps that a saga may have; a saga with more is a loop.
 pub const STEPS: usize = 128;
@@ -48,7 +49,8 @@ pub struct Saga {
     home: Option<Box<str>>,
     steps: Vec<StepState>,
     anomalies: VecDeque<Anomaly>,
-    seen: VecDeque<Uuid>,
+    /// The latest events, and the offsets of their records.
+    seen: VecDeque<(Uuid, i64)>,
 }
 
 /// Where a step stands.
@@ -195,7 +197,7 @@ impl Saga {
 
     /// Takes the next record; none if its event has been seen.
     pub fn apply(&mut self, report: Report, offset: i64) -> Option<Change> {
-        if self.seen.contains(&report.event_id) {
+        if self.seen.iter().any(|(event, _)| *event == report.event_id) {
             return None;
         }
         let previous = self.version;
@@ -241,6 +243,14 @@ impl Saga {
         &self.steps
     }
 
+    /// Where the log has its events: the last 256.
+    pub fn trail(&self) -> Trail {
+        Trail {
+            offsets: self.seen.iter().map(|(_, offset)| *offset).collect(),
+            whole: !self.partial && self.seen.len() < SEEN,
+        }
+    }
+
     /// The last anomalies, oldest first.
     pub fn anomalies(&self) -> impl Iterator<Item = &Anomaly> {
         self.anomalies.iter()
@@ -260,7 +270,7 @@ impl Saga {
         if self.seen.len() == SEEN {
             self.seen.pop_front();
         }
-        self.seen.push_back(report.event_id);
+        self.seen.push_back((report.event_id, offset));
         let mut change = Change {
             after_end: self.outcome.is_some(),
             event: Some((report.event_type.into(), report.event_id)),

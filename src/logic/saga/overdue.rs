@@ -82,6 +82,12 @@ impl Overdue {
         &self.heard
     }
 
+    /// How far each source has said that it is published.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let known = self.heard.sources.iter();
+        known.filter_map(|(name, source)| Some((&**name, source.until?)))
+    }
+
     /// A source has reported on a saga that has a definition.
     pub fn reported(
         &mut self,

@@ -1,5 +1,6 @@
 //! Sagas over HTTP: one, its next version, a list. Never says more than a subscriber would be shown.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use super::access;
+use crate::logic::event::Timestamp;
 use crate::logic::push::partition::Filter;
 use crate::logic::push::session::Access;
 use crate::logic::rights::{Rights, Types};
 use crate::logic::saga::SagaKey;
 use crate::metrics::{Rejected, Transport};
-use crate::push::feed::{Ask, Mail};
+use crate::push::feed::{Ask, Mail, now_ms};
 use crate::push::hub::{Hub, Log};
 use crate::push::listener::Guest;
 use crate::push::problem::Problem;
@@ -128,6 +131,8 @@ pub(super) struct Wanted {
     saga_type: Option<String>,
     state: Option<String>,
     stuck: Option<bool>,
+    finished: Option<bool>,
+    newest: Option<bool>,
     limit: Option<usize>,
     after: Option<String>,
 }
@@ -135,7 +140,7 @@ pub(super) struct Wanted {
 /// Where a list goes on: time of the last change in ms, partition, version.
 type After = (i64, usize, i64);
 
-/// Sagas, stalest first, for those with a grant.
+/// Sagas, stalest or freshest first, for those with a grant.
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     Extension(guest): Extension<Arc<Guest>>,
@@ -144,35 +149,38 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let rights = access(&hub, &guest, &headers).await?.rights;
-    let Query(wanted) =
-        query.map_err(|_| Problem::bad("stuck has to be true or false, and limit a number"))?;
-    let granted = match &wanted.saga_type {
-        Some(saga_type) => rights.may_watch_type(saga_type),
-        None => !matches!(rights.types(), Types::Only(types) if types.is_empty()),
-    };
-    if !granted {
-        hub.metrics.rejected(Rejected::Forbidden, 1);
-        return Err(Problem::forbidden());
-    }
+    let Query(wanted) = query.map_err(|_| {
+        Problem::bad("stuck, finished and newest have to be true or false, and limit a number")
+    })?;
+    granted(&hub, &rights, wanted.saga_type.as_deref())?;
     let limit = wanted.limit.unwrap_or(LIST_USUAL).clamp(1, LIST);
     let after = match wanted.after.as_deref() {
-        None | Some("") => (i64::MIN, 0, i64::MIN),
-        Some(after) => read_after(after)
-            .ok_or_else(|| Problem::bad("after has to be what an earlier list ended with"))?,
+        None | Some("") => None,
+        Some(after) => Some(
+            read_after(after)
+                .ok_or_else(|| Problem::bad("after has to be what an earlier list ended with"))?,
+        ),
     };
+    let newest = wanted.newest.unwrap_or(false);
     let mut found = Vec::new();
     for (number, partition) in log.partitions.iter().enumerate() {
         let (reply, answer) = oneshot::channel();
-        let version = match number.cmp(&after.1) {
-            std::cmp::Ordering::Less => i64::MAX,
-            std::cmp::Ordering::Equal => after.2,
-            std::cmp::Ordering::Greater => i64::MIN,
-        };
+        // Of one moment, sagas of a partition come before or after those of the next.
+        let after = after.map(|(changed_ms, of, version)| {
+            let version = match number.cmp(&of) {
+                Ordering::Less => i64::MAX,
+                Ordering::Equal => version,
+                Ordering::Greater => i64::MIN,
+            };
+            (changed_ms, version)
+        });
         let filter = Filter {
             saga_type: wanted.saga_type.clone().filter(|text| !text.is_empty()),
             state: wanted.state.clone().filter(|text| !text.is_empty()),
             stuck: wanted.stuck.unwrap_or(false),
-            after: (after.0, version),
+            finished: wanted.finished,
+            newest,
+            after,
             // One more tells whether there are more.
             limit: limit + 1,
         };
@@ -191,6 +199,9 @@ pub(super) async fn list(
         }));
     }
     found.sort_by_key(|(place, _)| *place);
+    if newest {
+        found.reverse();
+    }
     let more = found.len() > limit;
     found.truncate(limit);
     let last = found
@@ -203,6 +214,68 @@ pub(super) async fn list(
         r#"{{"sagas":[{}],"after":{after}}}"#,
         sagas.join(",")
     )))
+}
+
+/// Counts of all sagas that may be watched whole, and how far each source is published.
+pub(super) async fn overview(
+    State(hub): State<Arc<Hub>>,
+    Extension(guest): Extension<Arc<Guest>>,
+    Extension(log): Extension<Arc<Log>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let rights = access(&hub, &guest, &headers).await?.rights;
+    granted(&hub, &rights, None)?;
+    let overview = log.overview().await.ok_or_else(Problem::not_ready)?;
+    let now = Timestamp(now_ms().saturating_mul(1_000));
+    Ok(json(overview.text(&rights, now)))
+}
+
+/// The events of one saga as the log has them, for those with a grant.
+pub(super) async fn events(
+    State(hub): State<Arc<Hub>>,
+    Extension(guest): Extension<Arc<Guest>>,
+    Extension(log): Extension<Arc<Log>>,
+    Path((saga_type, saga_id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let rights = access(&hub, &guest, &headers).await?.rights;
+    granted(&hub, &rights, Some(&saga_type))?;
+    let key = SagaKey::new(&saga_type, &saga_id);
+    let (reply, answer) = oneshot::channel();
+    let asked = key.clone();
+    log.send(&key, Mail::Trail { key: asked, reply }).await;
+    let trail = answer.await.map_err(|_| Problem::not_ready())?;
+    let trail = trail.ok_or_else(Problem::not_found)?;
+    let Ok(_turn) = hub.lookups.try_acquire() else {
+        hub.metrics.rejected(Rejected::Lookups, 1);
+        return Err(Problem::busy());
+    };
+    match log.pick(&key, trail.offsets.clone()).await {
+        Ok(records) => {
+            let found = records.iter().map(|record| {
+                let value = record.value.as_deref().unwrap_or_default();
+                (record.offset, value)
+            });
+            Ok(json(trail.text(&key, found)))
+        }
+        Err(error) => {
+            warn!(%error, "a saga's events cannot be read from the log");
+            Err(Problem::unread())
+        }
+    }
+}
+
+/// Whether the token has a grant for a type, or for any.
+fn granted(hub: &Hub, rights: &Rights, saga_type: Option<&str>) -> Result<(), Problem> {
+    let granted = match saga_type {
+        Some(saga_type) => rights.may_watch_type(saga_type),
+        None => !matches!(rights.types(), Types::Only(types) if types.is_empty()),
+    };
+    if granted {
+        return Ok(());
+    }
+    hub.metrics.rejected(Rejected::Forbidden, 1);
+    Err(Problem::forbidden())
 }
 
 fn write_after((changed_ms, partition, version): After) -> String {

@@ -7,6 +7,7 @@ mod http;
 mod jwks;
 mod kick;
 mod log;
+mod operators;
 mod protocol;
 mod records;
 mod reload;

@@ -17,7 +17,7 @@ use crate::logic::saga::overdue::{Heard, Overdue};
 use crate::logic::saga::{Definition, Saga, SagaKey};
 
 /// Raise it whenever what is written changes, or what it means: images of another format are not read.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// A part has at most so many sagas,
 const PART_SAGAS: usize = 256;

@@ -4,7 +4,7 @@ use super::{Given, Partition, Sink, may_watch, of};
 use crate::logic::push::frames;
 use crate::logic::push::stalest::Place;
 use crate::logic::rights::Rights;
-use crate::logic::saga::SagaKey;
+use crate::logic::saga::{SagaKey, Trail};
 
 /// A saga as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,12 @@ pub struct Filter {
     pub state: Option<String>,
     /// Only those beyond their time.
     pub stuck: bool,
-    /// Only those after this place.
-    pub after: Place,
+    /// Only those that have ended, or that have not.
+    pub finished: Option<bool>,
+    /// The freshest first, instead of the stalest.
+    pub newest: bool,
+    /// Only those after this place in that order; none: all.
+    pub after: Option<Place>,
     /// At most so many.
     pub limit: usize,
 }
@@ -48,9 +52,24 @@ impl<S: Sink> Partition<S> {
         ))
     }
 
-    /// The stalest sagas that pass the filter and may be watched by grant.
+    /// Where the log has a saga's events; none if it is unknown.
+    pub fn trail(&self, key: &SagaKey) -> Option<Trail> {
+        Some(of(&self.sagas, key)?.saga.trail())
+    }
+
+    /// The sagas that pass the filter and may be watched by grant.
     pub fn list(&self, filter: &Filter, rights: &Rights) -> Vec<Listed> {
-        let wanted = self.stalest.after(filter.after).filter_map(|(place, key)| {
+        let (after, before);
+        let places: &mut dyn Iterator<Item = _> = if filter.newest {
+            let from = filter.after.unwrap_or((i64::MAX, i64::MAX));
+            before = self.stalest.before(from, filter.finished);
+            &mut { before }
+        } else {
+            let from = filter.after.unwrap_or((i64::MIN, i64::MIN));
+            after = self.stalest.after(from, filter.finished);
+            &mut { after }
+        };
+        let wanted = places.filter_map(|(place, key)| {
             let of_type = filter
                 .saga_type
                 .as_deref()

@@ -464,7 +464,9 @@ fn a_list_is_stalest_first_and_goes_on_after_a_place() {
         saga_type: None,
         state: None,
         stuck: false,
-        after: (i64::MIN, i64::MIN),
+        finished: None,
+        newest: false,
+        after: None,
         limit: 2,
     };
     let seen = |filter: &Filter, rights: &Rights| -> Vec<_> {
@@ -474,7 +476,7 @@ fn a_list_is_stalest_first_and_goes_on_after_a_place() {
     let granted = rights(None, &["t"]);
     assert_eq!(seen(&all, &granted), [(1, 1), (3, 3)]);
     let rest = Filter {
-        after: (3, 3),
+        after: Some((3, 3)),
         ..all.clone()
     };
     assert_eq!(seen(&rest, &granted), [(4, 4)]);
@@ -625,7 +627,9 @@ fn the_stuck_are_listed_by_the_last_report_on_them() {
         saga_type: None,
         state: None,
         stuck: true,
-        after: (i64::MIN, i64::MIN),
+        finished: None,
+        newest: false,
+        after: None,
         limit: 2,
     };
     let granted = rights(None, &["*"]);
@@ -634,7 +638,7 @@ fn the_stuck_are_listed_by_the_last_report_on_them() {
         listed.into_iter().map(|one| one.place).collect()
     };
     assert_eq!(listed(&filter), [(1, 1), (3, 3)]);
-    filter.after = (3, 3);
+    filter.after = Some((3, 3));
     assert_eq!(listed(&filter), [(4, 4)]);
     filter.stuck = false;
     assert_eq!(listed(&filter), [(4, 4), (2000, 6)]);

@@ -51,3 +51,8 @@ fn tabs_do_not_disturb_each_other() {
 fn whole_types_are_shown_by_every_way() {
     play("types", "");
 }
+
+#[test]
+fn the_console_shows_what_sagas_are_doing() {
+    play("console", "");
+}

@@ -122,7 +122,9 @@ fn all(partition: &Partition<Nobody>) -> (Base, Vec<(i64, String)>, Vec<u8>) {
         saga_type: None,
         state: None,
         stuck: false,
-        after: (i64::MIN, i64::MIN),
+        finished: None,
+        newest: false,
+        after: None,
         limit: usize::MAX,
     };
     let listed = partition.list(&filter, &Rights::new(None, Some(&everything)));
@@ -237,7 +239,7 @@ fn what_is_written_has_not_changed_since_its_format_was_named() {
     apply(&mut partition, &log(&told));
     let mut sum = Fnv::new();
     sum.update(&partition.part(None).sagas);
-    assert_eq!((FORMAT, sum.finish()), (2, 13_874_576_433_566_858_693));
+    assert_eq!((FORMAT, sum.finish()), (3, 13_504_315_946_743_421_399));
 }
 
 #[test]
