@@ -18,3 +18,7 @@ pub mod push;
 pub mod relay;
 pub mod systemd;
 pub mod tasks;
+
+#[cfg(test)]
+#[path = "../tests/support/generated.rs"]
+mod generated;

@@ -1,7 +1,8 @@
 //! How every client of Kafka is configured, and what can go wrong with one. Never connects by itself.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -22,6 +23,7 @@ pub(super) const TRANSACTION_TIMEOUT_MS: u64 = 15_000;
 pub struct Clients {
     kafka: config::Kafka,
     instance: String,
+    failures: Failures,
 }
 
 /// Something Kafka did not do.
@@ -38,14 +40,14 @@ pub enum KafkaError {
         why: String,
     },
     /// Not let in, or not allowed.
-    #[error(
-        "Kafka refuses outboxd: {what}: {why}; grant the right that docs/operations names, or mend `[kafka.properties]`"
-    )]
+    #[error("Kafka refuses outboxd: {what}: {why}; {remedy}")]
     Denied {
         /// What was asked for.
         what: String,
         /// What the broker said.
         why: String,
+        /// Which right is missing, or which setting is wrong.
+        remedy: String,
     },
     /// One of outboxd's own topics is not there or not writable.
     #[error("topic {topic} {why}")]
@@ -80,6 +82,7 @@ impl Clients {
         Self {
             kafka,
             instance: instance.to_owned(),
+            failures: Failures::default(),
         }
     }
 
@@ -131,7 +134,7 @@ impl Clients {
 
     /// A consumer of single partitions, in no group.
     pub(super) fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
-        self.create(&self.reader(isolation)?, Quiet)
+        self.create(&self.reader(isolation)?, self.quiet())
     }
 
     /// How such a consumer is configured.
@@ -164,34 +167,45 @@ impl Clients {
             })
     }
 
-    /// Names an error after what was being done.
-    pub(super) fn error(&self, what: &str, error: &Inner) -> KafkaError {
-        let code = error.rdkafka_error_code();
-        let (what, why) = (what.to_owned(), error.to_string());
-        match code {
-            Some(
-                Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::Resolve
-                | Code::OperationTimedOut
-                | Code::MessageTimedOut
-                | Code::RequestTimedOut
-                | Code::BrokerNotAvailable
-                | Code::CoordinatorNotAvailable
-                | Code::CoordinatorLoadInProgress,
-            ) => KafkaError::Unreachable {
-                servers: self.servers().to_owned(),
-                why,
-            },
-            Some(
-                Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::TransactionalIdAuthorizationFailed
-                | Code::SaslAuthenticationFailed
-                | Code::Authentication
-                | Code::SSL,
-            ) => KafkaError::Denied { what, why },
+    /// The context of a client whose errors are returned by its calls.
+    pub(super) fn quiet(&self) -> Quiet {
+        Quiet(self.failures.clone())
+    }
+
+    /// What connections of this cluster failed of.
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// Names an error after what was being done, and what an operator can do about it.
+    pub(super) fn error(&self, doing: Doing<'_>, error: &Inner) -> KafkaError {
+        let (what, why) = (doing.to_string(), error.to_string());
+        let denied = |remedy: String| KafkaError::Denied {
+            what: what.clone(),
+            why: why.clone(),
+            remedy,
+        };
+        let prefix = &self.kafka.prefix;
+        if is_away(error) {
+            return self.unreachable(what, why);
+        }
+        match error.rdkafka_error_code() {
+            Some(Code::TopicAuthorizationFailed) => denied(match doing {
+                Doing::Read(topic) => format!("grant Read and Describe on the topic {topic}"),
+                Doing::Write(topic) => format!("grant Write and Describe on the topic {topic}"),
+                Doing::Other(_) => {
+                    format!("grant Read, Write and Describe on the topics {prefix}.*")
+                }
+            }),
+            Some(Code::GroupAuthorizationFailed) => {
+                denied(format!("grant Describe on the group {prefix}.reader"))
+            }
+            Some(Code::TransactionalIdAuthorizationFailed) => denied(format!(
+                "grant Write and Describe on the transactional ids {prefix}/*"
+            )),
+            Some(Code::ClusterAuthorizationFailed) => {
+                denied("grant IdempotentWrite on the cluster".to_owned())
+            }
             Some(
                 Code::Fenced
                 | Code::ProducerFenced
@@ -201,15 +215,121 @@ impl Clients {
             _ => KafkaError::Failed { what, why },
         }
     }
+
+    /// A broker that does not answer, or does not let us in: the library's calls only ever say that time is up, and its log
+    /// says why.
+    fn unreachable(&self, what: String, why: String) -> KafkaError {
+        let failure = self.failures.recent();
+        let why = failure.unwrap_or(why);
+        let remedy = if why.contains("SSL handshake failed") || why.contains("SSL routines") {
+            "check \"ssl.ca.location\", \"ssl.certificate.location\" and \"ssl.key.location\", and that bootstrap_servers and \
+             the brokers' advertised listeners are names in their certificates"
+        } else if why.contains("SASL") || why.contains("uthentication") {
+            "check \"security.protocol\", \"sasl.mechanism\", \"sasl.username\" and \"sasl.password\""
+        } else {
+            return KafkaError::Unreachable {
+                servers: self.servers().to_owned(),
+                why,
+            };
+        };
+        let remedy = format!("{remedy} in `[kafka.properties]`");
+        KafkaError::Denied { what, why, remedy }
+    }
+}
+
+/// Whether an error is one of a connection. What refuses a handshake may only be a broker that goes down.
+pub(super) fn is_away(error: &Inner) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::MessageTimedOut
+                | Code::RequestTimedOut
+                | Code::BrokerNotAvailable
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::SaslAuthenticationFailed
+                | Code::Authentication
+                | Code::SSL,
+        )
+    )
+}
+
+/// What a client was doing when something went wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Doing<'a> {
+    /// Reading this topic.
+    Read(&'a str),
+    /// Writing to this topic.
+    Write(&'a str),
+    /// Something else.
+    Other(&'a str),
+}
+
+impl fmt::Display for Doing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(topic) => write!(f, "reading {topic}"),
+            Self::Write(topic) => write!(f, "writing to {topic}"),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Why a connection failed last. Shared by all clients of a cluster, since any of them may be the one that tried.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures(Arc<Mutex<Option<(Instant, String)>>>);
+
+/// A failure explains what went wrong so much later at most: a call may wait for its whole time before it says so.
+const RECENT: Duration = Duration::from_secs(40);
+
+impl Failures {
+    /// librdkafka's own log lines; it repeats what our errors say, so little of it is worth a warning, and of one kind no more
+    /// than a line a minute: it writes one for every partition of every attempt.
+    pub(super) fn log_line(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        if fac == "FAIL" {
+            // Before it stands the thread's name, behind it how long the broker was in which state.
+            let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
+            let message = message
+                .rsplit_once(" (after ")
+                .map_or(message, |(it, _)| it);
+            let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((Instant::now(), message.to_owned()));
+        }
+        let is_error = match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => true,
+            RDKafkaLogLevel::Warning
+            | RDKafkaLogLevel::Notice
+            | RDKafkaLogLevel::Info
+            | RDKafkaLogLevel::Debug => false,
+        };
+        if is_error && is_news(fac, Instant::now()) {
+            warn!(target: "librdkafka", fac, "{message}");
+        } else {
+            debug!(target: "librdkafka", fac, "{message}");
+        }
+    }
+
+    fn recent(&self) -> Option<String> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, message) = last.as_ref()?;
+        (at.elapsed() < RECENT).then(|| message.clone())
+    }
 }
 
 /// A client whose errors are returned by its calls, so that its call-backs only go to the log.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Quiet;
+#[derive(Debug, Clone)]
+pub(super) struct Quiet(Failures);
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log_line(level, fac, message);
+        self.0.log_line(level, fac, message);
     }
 
     fn error(&self, error: Inner, reason: &str) {
@@ -218,26 +338,6 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
-
-/// librdkafka's own log lines; it repeats what our errors say, so little of it is worth a warning, and of one kind no more
-/// than a line a minute: it writes one for every partition of every attempt.
-pub(super) fn log_line(level: RDKafkaLogLevel, fac: &str, message: &str) {
-    let is_error = match level {
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => true,
-        RDKafkaLogLevel::Warning
-        | RDKafkaLogLevel::Notice
-        | RDKafkaLogLevel::Info
-        | RDKafkaLogLevel::Debug => false,
-    };
-    if is_error && is_news(fac, Instant::now()) {
-        warn!(target: "librdkafka", fac, "{message}");
-    } else {
-        debug!(target: "librdkafka", fac, "{message}");
-    }
-}
 
 /// Whether nothing of this kind was said in the last minute. There are some dozens of kinds.
 fn is_news(fac: &str, now: Instant) -> bool {

@@ -7,7 +7,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::client::{Clients, KafkaError, Quiet, TRANSACTION_TIMEOUT_MS};
+use super::client::{Clients, Doing, KafkaError, Quiet, TRANSACTION_TIMEOUT_MS};
 use crate::failpoint::{Sabotage, sabotaged};
 use crate::logic::checkpoint::LogEnds;
 use crate::tasks::{Attached, attached_blocking};
@@ -99,7 +99,7 @@ fn ends_of(clients: &Clients, topic: &str) -> Result<(LogEnds, BaseConsumer<Quie
     } else {
         "read_uncommitted"
     };
-    let name = |error| clients.error("reading checkpoints", &error);
+    let name = |error| clients.error(Doing::Read(topic), &error);
     let consumer = clients.consumer(isolation)?;
     // Who leads the partition is known sooner if it is asked for first.
     consumer
@@ -112,7 +112,7 @@ fn ends_of(clients: &Clients, topic: &str) -> Result<(LogEnds, BaseConsumer<Quie
 
 /// The end, where no record is so young.
 fn place_of(clients: &Clients, topic: &str, since_ms: i64) -> Result<i64, KafkaError> {
-    let name = |error| clients.error("reading checkpoints", &error);
+    let name = |error| clients.error(Doing::Read(topic), &error);
     let consumer = clients.consumer("read_uncommitted")?;
     let mut asked = TopicPartitionList::new();
     asked
@@ -139,7 +139,7 @@ fn read(
     if from >= high {
         return Ok(None);
     }
-    let name = |error| clients.error("reading checkpoints", &error);
+    let name = |error| clients.error(Doing::Read(topic), &error);
     let consumer = clients.consumer("read_committed")?;
     let mut start = TopicPartitionList::new();
     start

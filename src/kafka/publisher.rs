@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::brokers::Brokers;
-use super::client::{Clients, KafkaError, TRANSACTION_TIMEOUT_MS, log_line};
+use super::client::{Clients, Doing, Failures, KafkaError, TRANSACTION_TIMEOUT_MS};
 use crate::failpoint::{self, Point, Sabotage, sabotaged};
 use crate::logic::batch::TopicState;
 use crate::logic::record::{self, Record};
@@ -189,9 +189,12 @@ fn start(
     config: &ClientConfig,
     queue_messages: Gauge,
 ) -> Result<Transactional, KafkaError> {
-    let producer: Transactional = clients.create(config, Deliveries::new(queue_messages))?;
+    let producer: Transactional = clients.create(
+        config,
+        Deliveries::new(queue_messages, clients.failures().clone()),
+    )?;
     // Without a connection the library would ask for the coordinator in vain, and again after half a second only.
-    let failed = |error| clients.error("starting a producer", &error);
+    let failed = |error| clients.error(Doing::Other("starting a producer"), &error);
     let topic = clients.saga_topic();
     let connected = producer.client().fetch_metadata(Some(&topic), INIT_TIMEOUT);
     connected.map_err(failed)?;
@@ -210,13 +213,14 @@ struct Deliveries {
     trouble: AtomicBool,
     queue_messages: Gauge,
     brokers: Brokers,
+    failures: Failures,
 }
 
 /// Stands for the checkpoint among the records of a transaction; saga records follow the events.
 const CHECKPOINT: usize = usize::MAX;
 
 impl Deliveries {
-    fn new(queue_messages: Gauge) -> Self {
+    fn new(queue_messages: Gauge, failures: Failures) -> Self {
         Self {
             failed: Mutex::default(),
             shut: Mutex::default(),
@@ -224,6 +228,7 @@ impl Deliveries {
             trouble: AtomicBool::new(false),
             queue_messages,
             brokers: Brokers::default(),
+            failures,
         }
     }
 
@@ -254,7 +259,7 @@ impl ClientContext for Deliveries {
         if fac == "ADDPARTS" {
             self.shut().extend(shut_topic(message));
         }
-        log_line(level, fac, message);
+        self.failures.log_line(level, fac, message);
     }
 
     fn error(&self, error: Inner, reason: &str) {
@@ -381,13 +386,14 @@ impl Worker {
                 })
             }
             // Whether it was committed is for the next leader to find out.
-            Err(error) => Outcome::Lost(self.clients.error("committing", &error)),
+            Err(error) => Outcome::Lost(self.clients.error(Doing::Other("committing"), &error)),
         }
     }
 
     fn send_all(&self, transaction: &Transaction) -> Result<(), Abort> {
         let begun = self.producer.begin_transaction();
-        begun.map_err(|error| Abort::Error(self.clients.error("beginning", &error)))?;
+        begun
+            .map_err(|error| Abort::Error(self.clients.error(Doing::Other("beginning"), &error)))?;
         let until = transaction.deadline;
         let events = transaction.records.len();
         self.send(&transaction.records, 0)?;
@@ -460,24 +466,22 @@ impl Worker {
             Abort::Error(error) => Outcome::Lost(error),
             Abort::Records(mut failed) => {
                 failed.extend(std::mem::take(&mut *self.deliveries().failed()));
-                self.blame(&failed, &transaction.records)
+                self.blame(&failed, transaction)
             }
         }
     }
 
-    fn blame(&self, failed: &[(usize, Code)], events: &[Record]) -> Outcome {
+    fn blame(&self, failed: &[(usize, Code)], transaction: &Transaction) -> Outcome {
         let mut records = Vec::new();
         let mut topics = std::mem::take(&mut *self.deliveries().shut());
         let mut other = None;
         // What is invalid, and whether the library tells it from its company.
         let (mut invalid, mut told) = (Vec::new(), self.batch_bytes == ALONE);
         topics.retain(|topic, _| {
+            let events = &transaction.records;
             let theirs = events.iter().any(|event| event.topic == *topic);
             if !theirs {
-                other = Some(KafkaError::Denied {
-                    what: format!("writing to the topic {topic}"),
-                    why: "it may not become part of a transaction".to_owned(),
-                });
+                other = Some(self.own_topic(topic, Code::TopicAuthorizationFailed));
             }
             theirs
         });
@@ -490,8 +494,10 @@ impl Worker {
                 told = true;
                 continue;
             }
-            let Some(event) = events.get(*index) else {
-                other = other.or_else(|| Some(self.own_topic(*index, *code)));
+            let Some(event) = transaction.records.get(*index) else {
+                let own = transaction.sagas.first().filter(|_| *index != CHECKPOINT);
+                let own = own.unwrap_or(&transaction.checkpoint);
+                other = other.or_else(|| Some(self.own_topic(&own.topic, *code)));
                 continue;
             };
             let refuse =
@@ -516,7 +522,8 @@ impl Worker {
                 }
                 code => {
                     let error = Inner::MessageProduction(*code);
-                    other = other.or_else(|| Some(self.clients.error("publishing", &error)));
+                    other = other
+                        .or_else(|| Some(self.clients.error(Doing::Other("publishing"), &error)));
                 }
             }
         }
@@ -539,7 +546,9 @@ impl Worker {
     fn fatal(&self) -> KafkaError {
         let what = "publishing";
         match self.producer.client().fatal_error() {
-            Some((code, _)) => self.clients.error(what, &Inner::MessageProduction(code)),
+            Some((code, _)) => self
+                .clients
+                .error(Doing::Other(what), &Inner::MessageProduction(code)),
             None => KafkaError::Failed {
                 what: what.to_owned(),
                 why: "records were purged without a reason".to_owned(),
@@ -548,12 +557,7 @@ impl Worker {
     }
 
     /// An error of a saga record or of the checkpoint: never an event's fault.
-    fn own_topic(&self, index: usize, code: Code) -> KafkaError {
-        let topic = if index == CHECKPOINT {
-            "of checkpoints"
-        } else {
-            "of sagas"
-        };
+    fn own_topic(&self, topic: &str, code: Code) -> KafkaError {
         match code {
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                 KafkaError::OwnTopic {
@@ -561,10 +565,10 @@ impl Worker {
                     why: "does not exist".to_owned(),
                 }
             }
-            code => self.clients.error(
-                &format!("writing to the topic {topic}"),
-                &Inner::MessageProduction(code),
-            ),
+            code => {
+                let error = Inner::MessageProduction(code);
+                self.clients.error(Doing::Write(topic), &error)
+            }
         }
     }
 }

@@ -102,7 +102,6 @@ pub enum SagaLogError {
     },
 }
 
-const READING: &str = "reading sagas";
 /// How often the number of partitions is looked at.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -194,7 +193,7 @@ impl SagaLog {
 
 fn panicked() -> KafkaError {
     KafkaError::Failed {
-        what: READING.to_owned(),
+        what: "reading sagas".to_owned(),
         why: "the reader panicked".to_owned(),
     }
 }

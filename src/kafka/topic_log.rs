@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::client::{Clients, KafkaError, Quiet, TRANSACTION_TIMEOUT_MS};
+use super::client::{Clients, Doing, KafkaError, Quiet, TRANSACTION_TIMEOUT_MS};
 use super::topics::Topics;
 use crate::logic::event::Timestamp;
 use crate::logic::verify::Sighting;
@@ -38,7 +38,6 @@ pub struct Round {
 }
 
 const REQUEST: Duration = Duration::from_secs(10);
-const READING: &str = "reading events";
 /// Somebody's open transaction ends by itself after its time-out and the broker's look at it.
 const PATIENCE: Duration = Duration::from_millis(TRANSACTION_TIMEOUT_MS + 15_000);
 /// A round ends at the first of these.
@@ -104,7 +103,7 @@ impl TopicLog {
 
 fn failed(why: &str) -> KafkaError {
     KafkaError::Failed {
-        what: READING.to_owned(),
+        what: "reading events".to_owned(),
         why: why.to_owned(),
     }
 }
@@ -117,7 +116,7 @@ fn stretches_of(
     partitions: i32,
     since_ms: Option<i64>,
 ) -> Result<HashMap<i32, Stretch>, KafkaError> {
-    let name = |error| clients.error(READING, &error);
+    let name = |error| clients.error(Doing::Read(topic), &error);
     let consumer = clients.consumer("read_uncommitted")?;
     let mut stretches = HashMap::new();
     for partition in 0..partitions {
@@ -160,7 +159,7 @@ fn read(
     mut stretches: HashMap<i32, Stretch>,
     sender: &mpsc::Sender<Result<Round, KafkaError>>,
 ) -> Result<(), KafkaError> {
-    let name = |error| clients.error(READING, &error);
+    let name = |error| clients.error(Doing::Read(topic), &error);
     stretches.retain(|_, stretch| stretch.from < stretch.to);
     let mut config = clients.reader("read_committed")?;
     config
@@ -170,7 +169,7 @@ fn read(
         .set("fetch.max.bytes", "8388608")
         .set("fetch.message.max.bytes", "1048576")
         .set("fetch.queue.backoff.ms", "10");
-    let consumer: BaseConsumer<Quiet> = clients.create(&config, Quiet)?;
+    let consumer: BaseConsumer<Quiet> = clients.create(&config, clients.quiet())?;
     let mut start = TopicPartitionList::new();
     for (partition, stretch) in &stretches {
         start

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{info, warn};
 
-use super::client::{Clients, KafkaError, Quiet};
+use super::client::{Clients, Doing, KafkaError, Quiet};
 use crate::logic::batch::TopicState;
 use crate::logic::verify::Kept;
 use crate::tasks::attached_blocking;
@@ -31,6 +32,8 @@ struct Known {
 pub struct Topics {
     clients: Clients,
     admin: Arc<AdminClient<Quiet>>,
+    /// Asks for metadata: what an administrator's client says of its connections cannot be heard.
+    looker: Arc<BaseConsumer<Quiet>>,
     known: Arc<Mutex<HashMap<String, Known>>>,
 }
 
@@ -56,6 +59,8 @@ const FRESH: Duration = Duration::from_secs(60);
 /// A topic that is away is looked at again after this long.
 const AWAY: Duration = Duration::from_secs(3);
 const REQUEST: Duration = Duration::from_secs(10);
+/// So much of what the client says is heard after each question.
+const WORDS: usize = 32;
 /// What a broker takes when it does not say (`message.max.bytes`).
 const USUAL_MAX_BYTES: usize = 1_048_588;
 /// Of a batch and a record with its headers, beyond what we count; generous.
@@ -66,10 +71,11 @@ const MOST: usize = 10_000;
 impl Topics {
     /// For one cluster. Connects when it is first asked.
     pub fn new(clients: &Clients) -> Result<Self, KafkaError> {
-        let admin = clients.create(&clients.base("topics")?, Quiet)?;
+        let admin = clients.create(&clients.base("topics")?, clients.quiet())?;
         Ok(Self {
             clients: clients.clone(),
             admin: Arc::new(admin),
+            looker: Arc::new(clients.consumer("read_committed")?),
             known: Arc::default(),
         })
     }
@@ -210,8 +216,8 @@ impl Topics {
 
     /// What the cluster calls itself, the same for as long as it lives.
     pub(super) async fn cluster_id(&self) -> Result<String, KafkaError> {
-        let admin = Arc::clone(&self.admin);
-        let asked = attached_blocking(move || admin.inner().fetch_cluster_id(REQUEST));
+        let looker = Arc::clone(&self.looker);
+        let asked = attached_blocking(move || looker.client().fetch_cluster_id(REQUEST));
         let found = asked.await.ok().flatten();
         found.ok_or_else(|| KafkaError::Unreachable {
             servers: self.clients.servers().to_owned(),
@@ -309,14 +315,19 @@ impl Topics {
     }
 
     async fn metadata(&self, name: &str) -> Result<Known, KafkaError> {
-        let (admin, clients, topic) = (
-            Arc::clone(&self.admin),
+        let (looker, clients, topic) = (
+            Arc::clone(&self.looker),
             self.clients.clone(),
             name.to_owned(),
         );
         let asked = attached_blocking(move || {
-            let metadata = admin.inner().fetch_metadata(Some(&topic), REQUEST);
-            let metadata = metadata.map_err(|error| clients.error("looking up topics", &error))?;
+            let metadata = looker.fetch_metadata(Some(&topic), REQUEST);
+            for _ in 0..WORDS {
+                // It has no records; why a connection failed is heard by the way.
+                let _ = looker.poll(Duration::ZERO);
+            }
+            let metadata = metadata
+                .map_err(|error| clients.error(Doing::Other("looking up topics"), &error))?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             Ok(found.map(|found| (found.error(), found.partitions().len())))
         });
@@ -381,7 +392,7 @@ fn advice(topic: &CreatedTopic<'_>, why: &str) -> String {
         .collect();
     let (name, partitions) = (topic.name, topic.partitions);
     format!(
-        "is missing and cannot be created ({why}); create it with: kafka-topics.sh --create --topic {name} \
+        "is missing and cannot be created ({why}); grant Create on it, or create it with: kafka-topics.sh --create --topic {name} \
          --partitions {partitions}{configs}"
     )
 }

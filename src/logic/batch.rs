@@ -183,7 +183,7 @@ impl Plan<'_> {
             )),
             TopicState::Denied => Some(Refusal::new(
                 Reason::TopicDenied,
-                "the topic may not be written to",
+                "the topic may not be written to: grant Write and Describe on it",
             )),
         }
     }

@@ -3,6 +3,7 @@
 use super::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use crate::logic::push::admission::Full;
 use crate::logic::push::partition::Given;
+use crate::logic::push::session::Close;
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,13 @@ impl PushMetrics {
         for rejected in Rejected::all() {
             metrics.rejected(rejected, 0);
         }
+        for code in Close::ALL
+            .map(Close::code)
+            .into_iter()
+            .chain([1000, 1001, 1006])
+        {
+            metrics.closed_counter(Some(code)).increment(0);
+        }
         for skipped in Skipped::ALL {
             metrics.not_applied(skipped, 0);
         }
@@ -161,11 +169,14 @@ impl PushMetrics {
 
     /// One has ended with this code; a client may choose any, so that only the usual ones are told apart.
     pub fn closed(&self, code: u16) {
-        let code = match code {
-            1000..=1015 | 4000..=4299 => code.to_string(),
-            _ => "other".to_owned(),
-        };
-        counter!("outboxd_push_closed_total", "code" => code).increment(1);
+        let ours = || Close::ALL.iter().any(|close| close.code() == code);
+        let is_usual = matches!(code, 1000..=1015) || ours();
+        self.closed_counter(is_usual.then_some(code)).increment(1);
+    }
+
+    fn closed_counter(&self, code: Option<u16>) -> Counter {
+        let code = code.map_or("other".to_owned(), |code| code.to_string());
+        counter!("outboxd_push_closed_total", "code" => code)
     }
 
     /// So many more records made no change.

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::*;
+use crate::generated::is_fresh;
 use crate::logic::event::Timestamp;
 use crate::logic::push::partition::{Changed, Standing};
 use crate::logic::saga::{AnomalyKind, Outcome, Report, Saga, StepStatus};
-
-#[path = "../../tests/support/generated.rs"]
-mod generated;
 
 /// Labels whose values the code closes; of the others the configuration, the cluster or a bound decides.
 const CLOSED: [&str; 6] = ["kind", "phase", "reason", "release", "result", "transport"];
@@ -126,7 +124,7 @@ fn page(scrape: &str) -> String {
 #[test]
 fn every_metric_is_described_bucketed_there_from_the_first_scrape_and_documented() {
     let text = scrape();
-    generated::is_fresh("docs/metrics.md", &page(&text));
+    is_fresh("docs/metrics.md", &page(&text));
     for (name, kind, _) in METRICS {
         let series = match kind {
             Kind::Counter | Kind::Gauge => format!("\n{name}"),

@@ -11,7 +11,9 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::OutboxError;
@@ -54,6 +56,11 @@ pub(super) fn advice(error: &tokio_postgres::Error, tls: &Tls) -> Option<String>
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(error)) = error.downcast_ref() {
             return Some(certificate_advice(error, tls));
+        }
+        if let Some(rustls::Error::AlertReceived(alert)) = error.downcast_ref()
+            && let Some((certificate, _)) = &tls.client
+        {
+            return Some(alert_advice(*alert, certificate));
         }
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(error.to_string());
@@ -98,6 +105,23 @@ fn certificate_advice(error: &CertificateError, tls: &Tls) -> String {
         }
         other => format!("the server's certificate is not valid: {other}"),
     }
+}
+
+/// What a server has against our certificate.
+fn alert_advice(alert: AlertDescription, certificate: &Path) -> String {
+    let certificate = certificate.display();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are not about certificates"
+    )]
+    let why = match alert {
+        AlertDescription::CertificateExpired => "its time is over; renew it".to_owned(),
+        AlertDescription::UnknownCA => {
+            "it is not signed by an authority of the server's ssl_ca_file".to_owned()
+        }
+        other => format!("it says {other:?}"),
+    };
+    format!("the server does not accept {certificate}: {why}")
 }
 
 /// Who may vouch for the server.

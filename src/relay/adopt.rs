@@ -251,10 +251,10 @@ async fn exists(topics: &Topics, name: &str) -> Result<bool, RelayError> {
     match states.get(name) {
         Some(TopicState::Usable | TopicState::Keyed) => Ok(true),
         Some(TopicState::Missing) | None => Ok(false),
-        Some(TopicState::Denied) => {
-            let what = format!("reading {name}");
-            let why = "grant Describe and Read on it".to_owned();
-            Err(KafkaError::Denied { what, why }.into())
+        Some(TopicState::Denied) => Err(KafkaError::OwnTopic {
+            topic: name.to_owned(),
+            why: "may not be seen: grant Describe, Read and Write on it".to_owned(),
         }
+        .into()),
     }
 }

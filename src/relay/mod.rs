@@ -38,7 +38,7 @@ use crate::logic::refusal::{Refusal, Release};
 use crate::logic::status::{Circuit, Phase, SourceStatus};
 use crate::logic::window::Position;
 use crate::metrics::{Recreated, SourceMetrics};
-use crate::outbox::{DeadLetters, Seat, Session};
+use crate::outbox::{DeadLetters, Ring, Seat, Session};
 
 /// What all sources of a daemon share.
 #[derive(Debug, Clone)]
@@ -356,6 +356,14 @@ impl Relay {
             status.dead_letters = letters.total();
         });
         Ok(letters.total())
+    }
+
+    /// Empties what is published of the ring, and notes how full it is.
+    async fn rotate(&self, session: &mut Session) -> Result<Ring, RelayError> {
+        let ring = session.rotate().await?;
+        #[expect(clippy::cast_precision_loss, reason = "there are four")]
+        self.metrics.ring_slots_used.set(ring.slots_used() as f64);
+        Ok(ring)
     }
 
     fn count_letters(&self, letters: DeadLetters) {

@@ -37,10 +37,7 @@ impl Relay {
                     if let RelayError::Halt(halt) = &error {
                         self.halted = Some((seat.incarnation, halt.clone()));
                     }
-                    // Nothing moves until that is mended, and what waits grows.
-                    if let Ok(standing) = session.standing(epoch).await
-                        && let Err(error) = self.count(&session, &standing.position).await
-                    {
+                    if let Err(error) = self.take_stock(&mut session, epoch).await {
                         debug!(source = %self.source.name, %error, "cannot count what waits");
                     }
                     return Err(error);
@@ -140,6 +137,14 @@ impl Relay {
             epoch,
             lease: self.shared.lease,
         }
+    }
+
+    /// Nothing moves until a take-over succeeds, and what waits grows: operators shall see that.
+    async fn take_stock(&self, session: &mut Session, epoch: i64) -> Result<(), RelayError> {
+        let standing = session.standing(epoch).await?;
+        self.count(session, &standing.position).await?;
+        self.rotate(session).await?;
+        Ok(())
     }
 
     pub(super) fn checkpoint_topic(&self) -> String {

@@ -379,3 +379,58 @@ fn every_partition_of_the_saga_topic_hears_how_far_a_source_is_published() {
         heard() == 12
     });
 }
+
+/// Whatever a service calls its trace: outboxd reads nothing in it, and adds no span of its own.
+#[test]
+fn a_trace_goes_untouched_from_row_to_record() {
+    const TRACES: [(&str, &str); 5] = [
+        (
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7",
+        ),
+        (
+            "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-00",
+            "a=1",
+        ),
+        (
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-09-later",
+            " b = 2 ,, ",
+        ),
+        (
+            "00-00000000000000000000000000000000-0000000000000000-00",
+            "ß=☃",
+        ),
+        ("no trace at all", "\t"),
+    ];
+    let (kafka, postgres) = (kafka(), postgres(16));
+    let topic = topic(kafka, "trace", 1, &[]);
+    let service = Service::install(postgres, "shop");
+    let daemon = daemon(kafka, &unique("trace"), &[&service]);
+    block_on(async {
+        let client = service.connect().await;
+        for (parent, state) in &TRACES {
+            let insert = "insert into outbox.event (topic, event_type, payload, traceparent, tracestate) \
+                 values ($1, 'E', '{}', $2, $3)";
+            client
+                .execute(insert, &[&topic, parent, state])
+                .await
+                .unwrap();
+        }
+    });
+    daemon.wait_metrics("all to be published", |metrics| {
+        metrics.sum("outboxd_events_published_total") >= 5.0
+    });
+    let messages = consumer::read_all(&kafka.bootstrap(), &[&topic]);
+    let header = |message: &Message, name: &str| {
+        let mut of_name = message.headers.iter().filter(|(it, _)| it == name);
+        let (_, value) = of_name.next().unwrap();
+        assert!(of_name.next().is_none(), "{name} stands there twice");
+        String::from_utf8(value.clone().unwrap()).unwrap()
+    };
+    let found: Vec<_> = messages
+        .iter()
+        .map(|it| (header(it, "traceparent"), header(it, "tracestate")))
+        .collect();
+    let sent = TRACES.map(|(parent, state)| (parent.to_owned(), state.to_owned()));
+    assert_eq!(found, sent);
+}

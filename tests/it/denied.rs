@@ -23,7 +23,14 @@ impl World<'_> {
     fn start() -> Self {
         let users = "org.apache.kafka.common.security.plain.PlainLoginModule required user_relay=\"secret\";";
         let kafka = Kafka::builder()
-            .listener("SASL_PLAINTEXT")
+            .listener(
+                "SASL_PLAINTEXT",
+                "SASL_PLAINTEXT",
+                &[
+                    ("sasl.enabled.mechanisms", "PLAIN"),
+                    ("plain.sasl.jaas.config", users),
+                ],
+            )
             .properties(&[
                 (
                     "authorizer.class.name",
@@ -31,12 +38,6 @@ impl World<'_> {
                 ),
                 // The broker itself and the tests, on the listeners without names.
                 ("super.users", "User:ANONYMOUS"),
-                (
-                    "listener.security.protocol.map",
-                    "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
-                ),
-                ("sasl.enabled.mechanisms", "PLAIN"),
-                ("listener.name.sasl_plaintext.plain.sasl.jaas.config", users),
             ])
             .start();
         let service = Service::install(postgres(16), "shop");

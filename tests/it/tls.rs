@@ -3,59 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use outboxd::config::database;
 use outboxd::outbox::connect;
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::site::{Ended, outboxd_with};
+use crate::support::authority::Authority;
 use crate::support::block_on;
 use crate::support::postgres::Postgres;
-
-/// An authority and what it signed; files in a folder that goes with it.
-pub(crate) struct Authority {
-    pub(crate) folder: tempfile::TempDir,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        openssl(
-            folder.path(),
-            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
-        );
-        Self { folder }
-    }
-
-    pub(crate) fn root(&self) -> PathBuf {
-        self.folder.path().join("ca.crt")
-    }
-
-    /// A server's certificate and key for these names; in `server.crt` and `server.key` of the folder, too.
-    pub(crate) fn sign(&self, names: &str) -> (String, String) {
-        let folder = self.folder.path();
-        fs::write(folder.join("names"), format!("subjectAltName={names}")).unwrap();
-        openssl(
-            folder,
-            "req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr",
-        );
-        openssl(
-            folder,
-            "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt",
-        );
-        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-        (read("server.crt"), read("server.key"))
-    }
-}
-
-fn openssl(folder: &Path, arguments: &str) {
-    let mut command = Command::new("openssl");
-    let output = command
-        .args(arguments.split(' '))
-        .current_dir(folder)
-        .output();
-    let output = output.expect("openssl is installed");
-    assert!(output.status.success(), "{arguments}: {output:?}");
-}
 
 const PASSWORD: &str = "it's a secret";
 
@@ -205,4 +169,188 @@ fn a_server_without_tls_is_named_and_a_password_is_asked_for() {
     let ended = outboxd_with(&["sql", "install", "--url", &within], &[]);
     assert_eq!(ended.code, 64, "{ended:?}");
     assert!(!ended.err.contains("secret"), "{ended:?}");
+}
+
+#[test]
+fn a_certificate_whose_time_is_over_is_named() {
+    let ours = Authority::new();
+    let (certificate, key) = ours.sign_expired("IP:127.0.0.1");
+    let builder = Postgres::builder(16).password(PASSWORD);
+    let postgres = builder.tls(&certificate, &key).start();
+    let root = format!("sslrootcert={}", ours.root().display());
+    for mode in ["verify-full", "verify-ca"] {
+        let ended = install(&postgres, "127.0.0.1", &format!("sslmode={mode}&{root}"));
+        assert_eq!(ended.code, 69, "{ended:?}");
+        assert!(ended.err.contains("expired"), "{ended:?}");
+    }
+    assert_eq!(install(&postgres, "127.0.0.1", "sslmode=require").code, 0);
+}
+
+#[test]
+fn a_client_certificate_opens_what_it_names() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (certificate, key) = ours.sign("IP:127.0.0.1");
+    let builder = Postgres::builder(16).tls(&certificate, &key);
+    let postgres = builder.clients(&ours.certificate()).start();
+    let root = ours.root();
+    let full = format!("sslmode=verify-full&sslrootcert={}", root.display());
+    let shown = |(certificate, key): (PathBuf, PathBuf)| {
+        let (certificate, key) = (certificate.display(), key.display());
+        format!("{full}&sslcert={certificate}&sslkey={key}")
+    };
+    let good = shown(ours.client("postgres"));
+    assert_eq!(install(&postgres, "127.0.0.1", &good).code, 0);
+    for (parameters, said) in [
+        (full.clone(), "requires a valid client certificate"),
+        (
+            shown(ours.client("somebody")),
+            "certificate authentication failed for user",
+        ),
+        (shown(ours.client_expired("postgres")), "its time is over"),
+        (
+            shown(other.client("postgres")),
+            "not signed by an authority of the server",
+        ),
+    ] {
+        let ended = install(&postgres, "127.0.0.1", &parameters);
+        assert!([69, 77].contains(&ended.code), "{ended:?}");
+        assert!(ended.err.contains(said), "{said}: {ended:?}");
+    }
+    let (certificate, _) = ours.client("postgres");
+    let wrong = shown((certificate.clone(), certificate));
+    let ended = install(&postgres, "127.0.0.1", &wrong);
+    assert_eq!(ended.code, 78, "{ended:?}");
+    assert!(ended.err.contains("holds no private key"), "{ended:?}");
+}
+
+/// Somebody between us and the server, whose certificate `sslmode=require` does not look at, cannot use our password.
+#[test]
+fn a_password_is_bound_to_the_channel_that_it_is_given_in() {
+    let (ours, thief) = (Authority::new(), Authority::new());
+    let (certificate, key) = ours.sign("IP:127.0.0.1");
+    let builder = Postgres::builder(16).password(PASSWORD);
+    let postgres = builder.tls(&certificate, &key).start();
+    let between = Between::start(postgres.port(), &thief);
+    for (binding, code) in [("require", 77), ("prefer", 77), ("disable", 0)] {
+        let parameters = format!("sslmode=require&channel_binding={binding}");
+        assert_eq!(install(&postgres, "127.0.0.1", &parameters).code, 0);
+        let url = format!(
+            "postgres://postgres@127.0.0.1:{}/postgres?{parameters}",
+            between.port
+        );
+        let ended = outboxd_with(
+            &["sql", "install", "--url", &url],
+            &[("PGPASSWORD", PASSWORD)],
+        );
+        assert_eq!(ended.code, code, "{binding}: {ended:?}");
+        let said = "SCRAM channel binding check failed";
+        assert!(
+            code == 0 || ended.err.contains(said),
+            "{binding}: {ended:?}"
+        );
+    }
+}
+
+/// Ends our TLS with a certificate of its own, and speaks TLS to the server in our name.
+struct Between {
+    port: u16,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Between {
+    fn start(server: u16, authority: &Authority) -> Self {
+        let (certificate, key) = authority.sign("IP:127.0.0.1");
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = || Arc::new(aws_lc_rs::default_provider());
+        let ours = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(ours));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        runtime.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // Either side may have enough at any time.
+                let _ = pass_on(client, server, &acceptor).await;
+            }
+        });
+        Self {
+            port,
+            _runtime: runtime,
+        }
+    }
+}
+
+async fn pass_on(
+    mut client: TcpStream,
+    server: u16,
+    acceptor: &TlsAcceptor,
+) -> std::io::Result<()> {
+    let mut request = [0; 8];
+    client.read_exact(&mut request).await?;
+    client.write_all(b"S").await?;
+    let mut client = acceptor.accept(client).await?;
+    let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+    server.write_all(&request).await?;
+    let mut answer = [0];
+    server.read_exact(&mut answer).await?;
+    let provider = aws_lc_rs::default_provider();
+    let trusting = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Trusting))
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(trusting));
+    let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    let mut server = connector.connect(name, server).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// A thief does not care whose certificate the server has.
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        let provider = aws_lc_rs::default_provider();
+        provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }

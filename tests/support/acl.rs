@@ -24,6 +24,7 @@ pub(crate) enum May {
     Write = 4,
     Create = 5,
     Describe = 8,
+    DescribeConfigs = 10,
 }
 
 const CREATE: i16 = 30;

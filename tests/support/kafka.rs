@@ -27,9 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What a broker is to be like; the defaults start quickest.
 pub(crate) struct Builder {
     properties: BTreeMap<String, String>,
-    listeners: Vec<(String, Port)>,
+    listeners: Vec<Listener>,
     controller: Port,
     optimised: bool,
+    passwords: Vec<String>,
+}
+
+/// Where clients of one kind come in.
+struct Listener {
+    name: String,
+    protocol: String,
+    port: Port,
 }
 
 impl Builder {
@@ -42,9 +50,31 @@ impl Builder {
         self
     }
 
-    /// Adds a listener beside the plain one: `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
-    pub(crate) fn listener(mut self, protocol: &str) -> Self {
-        self.listeners.push((protocol.into(), Port::claim()));
+    /// Adds a listener of a name beside the one that is `PLAINTEXT`; its protocol is `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. These
+    /// properties are its own, such as `ssl.client.auth`; a PEM text may be a value.
+    pub(crate) fn listener(
+        mut self,
+        name: &str,
+        protocol: &str,
+        properties: &[(&str, &str)],
+    ) -> Self {
+        self.listeners.push(Listener {
+            name: name.into(),
+            protocol: protocol.into(),
+            port: Port::claim(),
+        });
+        let prefix = format!("listener.name.{}.", name.to_lowercase());
+        let own = properties
+            .iter()
+            .map(|(name, value)| (prefix.clone() + name, value.trim().replace('\n', "\\n")));
+        self.properties.extend(own);
+        self
+    }
+
+    /// Knows this user from its beginning, by SCRAM-SHA-512.
+    pub(crate) fn scram(mut self, user: &str, password: &str) -> Self {
+        let user = format!("SCRAM-SHA-512=[name={user},password={password}]");
+        self.passwords.extend(["--add-scram".to_owned(), user]);
         self
     }
 
@@ -88,7 +118,8 @@ impl Builder {
             .chars()
             .take(22)
             .collect::<String>();
-        let format = ["format", "--cluster-id", &cluster, "--config", &broker];
+        let mut format = vec!["format", "--cluster-id", &cluster, "--config", &broker];
+        format.extend(self.passwords.iter().map(String::as_str));
         guardian.run(&java(
             &jars,
             true,
@@ -110,15 +141,20 @@ impl Builder {
     }
 
     fn broker(&self, directory: &Path, controller: &str) -> BTreeMap<String, String> {
-        let address =
-            |(protocol, port): &(String, Port)| format!("{protocol}://127.0.0.1:{}", port.number());
+        let address = |it: &Listener| format!("{}://127.0.0.1:{}", it.name, it.port.number());
         let listeners: Vec<_> = self.listeners.iter().map(address).collect();
+        let protocol = |it: &Listener| format!(",{}:{}", it.name, it.protocol);
+        let protocols: String = self.listeners.iter().map(protocol).collect();
         let mut properties = controller_properties(directory, controller);
         let broker = [
             ("process.roles", "broker,controller"),
             (
                 "listeners",
                 &format!("{},CONTROLLER://{controller}", listeners.join(",")),
+            ),
+            (
+                "listener.security.protocol.map",
+                &format!("CONTROLLER:PLAINTEXT{protocols}"),
             ),
             ("auto.create.topics.enable", "false"),
             ("group.initial.rebalance.delay.ms", "0"),
@@ -138,10 +174,10 @@ impl Builder {
     }
 }
 
-fn address_of(listeners: &[(String, Port)], protocol: &str) -> String {
-    let listener = listeners.iter().find(|(name, _)| name == protocol);
-    let (_, port) = listener.expect("asked for at its start");
-    format!("127.0.0.1:{}", port.number())
+fn address_of(listeners: &[Listener], name: &str) -> String {
+    let listener = listeners.iter().find(|it| it.name == name);
+    let listener = listener.expect("asked for at its start");
+    format!("127.0.0.1:{}", listener.port.number())
 }
 
 /// For a controller alone that takes the broker of its last life for dead at once, and says so in its log.
@@ -195,7 +231,7 @@ fn java(jars: &Path, quickly: bool, level: &str, class: &str, arguments: &[&str]
 pub(crate) struct Kafka {
     // Ends before its ports are given away.
     guardian: Guardian,
-    listeners: Vec<(String, Port)>,
+    listeners: Vec<Listener>,
     /// Of the first broker of a cluster, which is the controller, too.
     controller: Option<Port>,
     cluster: String,
@@ -214,9 +250,14 @@ impl Kafka {
     pub(crate) fn builder() -> Builder {
         Builder {
             properties: BTreeMap::new(),
-            listeners: vec![("PLAINTEXT".into(), Port::claim())],
+            listeners: vec![Listener {
+                name: "PLAINTEXT".into(),
+                protocol: "PLAINTEXT".into(),
+                port: Port::claim(),
+            }],
             controller: Port::claim(),
             optimised: false,
+            passwords: Vec::new(),
         }
     }
 
@@ -267,9 +308,9 @@ impl Kafka {
         self.bootstrap_for("PLAINTEXT")
     }
 
-    /// The address of the listener for a protocol.
-    pub(crate) fn bootstrap_for(&self, protocol: &str) -> String {
-        address_of(&self.listeners, protocol)
+    /// The address of the listener of a name.
+    pub(crate) fn bootstrap_for(&self, name: &str) -> String {
+        address_of(&self.listeners, name)
     }
 
     /// Holds its data and its log (`stdout`).

@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod acl;
+pub(crate) mod authority;
 pub(crate) mod consumer;
 pub(crate) mod cutter;
 pub(crate) mod daemon;
@@ -26,6 +27,7 @@ pub(crate) mod npm;
 pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod socket;
 pub(crate) mod topics;

@@ -24,6 +24,7 @@ pub(crate) struct Builder {
     settings: Vec<(String, String)>,
     password: Option<String>,
     certificate: Option<(String, String)>,
+    clients: Option<String>,
 }
 
 impl Builder {
@@ -46,6 +47,12 @@ impl Builder {
     /// Offers TLS with this certificate and key in PEM.
     pub(crate) fn tls(mut self, certificate: &str, key: &str) -> Self {
         self.certificate = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Lets in by TLS only who shows a certificate of this authority, in PEM, for the role's name.
+    pub(crate) fn clients(mut self, authority: &str) -> Self {
+        self.clients = Some(authority.into());
         self
     }
 
@@ -98,7 +105,12 @@ impl Builder {
         .map(|(name, value)| (name.into(), value.into()))
         .into();
         if let Some((certificate, key)) = &self.certificate {
-            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let clients = self.clients.as_deref().unwrap_or_default();
+            for (name, text) in [
+                ("server.crt", certificate.as_str()),
+                ("server.key", key),
+                ("clients.crt", clients),
+            ] {
                 let file = data.join(name);
                 fs::write(&file, text).expect("the directory is writable");
                 fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
@@ -107,6 +119,9 @@ impl Builder {
                 }
             }
             settings.push(("ssl".into(), "on".into()));
+            if self.clients.is_some() {
+                settings.push(("ssl_ca_file".into(), "clients.crt".into()));
+            }
         }
         settings.extend(self.settings.iter().cloned());
         let quoted = |(name, value): &(String, String)| {
@@ -122,12 +137,17 @@ impl Builder {
         } else {
             "trust"
         };
-        let rules = ["local all all trust", "local replication all trust"].map(str::to_owned);
+        let mut rules = ["local all all trust", "local replication all trust"]
+            .map(str::to_owned)
+            .to_vec();
+        if self.clients.is_some() {
+            rules.push("hostssl all all 127.0.0.1/32 cert".into());
+        }
         let tcp =
             ["all", "replication"].map(|what| format!("host {what} all 127.0.0.1/32 {method}"));
         fs::write(
             data.join("pg_hba.conf"),
-            [rules, tcp].concat().join("\n") + "\n",
+            [rules, tcp.to_vec()].concat().join("\n") + "\n",
         )
         .expect("it is writable");
     }
@@ -161,6 +181,7 @@ impl Postgres {
             settings: Vec::new(),
             password: None,
             certificate: None,
+            clients: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Config, ConfigErrors};
 
 mod canary;
 mod database;
+mod documented;
 mod properties;
 mod reference;
 mod relations;

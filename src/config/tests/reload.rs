@@ -3,7 +3,7 @@
 use super::{everything, good, read};
 
 /// Every key that only a restart changes, with another value than the reference's.
-const FIXED: [(&str, &str); 13] = [
+pub(super) const FIXED: [(&str, &str); 13] = [
     ("kafka.bootstrap_servers", "\"127.0.0.1:9093\""),
     ("kafka.prefix", "\"other\""),
     ("kafka.create_topics", "true"),

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::super::client::KafkaError;
+use super::super::client::{Doing, KafkaError, is_away};
 use super::watch::{Seen, Watch};
-use super::{Fed, Owner, READING, SagaLog, SagaLogError, SagaLogRecord};
+use super::{Fed, Owner, SagaLog, SagaLogError, SagaLogRecord};
 use crate::logic::health::{Beat, Health};
 use crate::logic::push::partition::Mark;
 
@@ -181,15 +181,11 @@ impl<T: From<Fed>> Follower<T> {
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
                 "is gone"
             }
-            // A broker that goes down may look like this; what lasts shows as brokers that are away.
-            Some(Code::SSL | Code::Authentication | Code::SaslAuthenticationFailed) => {
-                return Ok(());
-            }
+            // What lasts shows as brokers that are away.
+            _ if is_away(error) => return Ok(()),
             _ => {
-                return match self.log.clients.error(READING, error) {
-                    KafkaError::Unreachable { .. } => Ok(()),
-                    other => Err(other.into()),
-                };
+                let doing = Doing::Read(&self.log.topic);
+                return Err(self.log.clients.error(doing, error).into());
             }
         };
         debug!(topic = self.log.topic, %error, "cannot read on");
@@ -205,7 +201,8 @@ impl<T: From<Fed>> Follower<T> {
             return Ok(());
         }
         let read = self.consumer.position();
-        let read = read.map_err(|error| self.log.clients.error(READING, &error))?;
+        let read =
+            read.map_err(|error| self.log.clients.error(Doing::Read(&self.log.topic), &error))?;
         let mut reached = Vec::new();
         for (number, partition) in (0..).zip(&mut self.partitions) {
             let element = read.find_partition(&self.log.topic, number);
@@ -295,7 +292,8 @@ fn consumer(log: &SagaLog) -> Result<BaseConsumer<Watch>, KafkaError> {
         // The usual second would hold up reading whenever enough is fetched ahead.
         .set("fetch.queue.backoff.ms", "10")
         .set("statistics.interval.ms", "5000");
-    log.clients.create(&config, Watch::default())
+    let context = Watch::new(log.clients.failures().clone());
+    log.clients.create(&config, context)
 }
 
 /// Finds where to begin and where that leads to, and sends the consumer there.
@@ -313,7 +311,7 @@ fn begin<T>(
     let mut partitions = Vec::with_capacity(owners.len());
     for (number, ((owner, end), young)) in (0..).zip(owners.into_iter().zip(ends).zip(young)) {
         let target = end.ok_or_else(|| KafkaError::Failed {
-            what: READING.to_owned(),
+            what: Doing::Read(&log.topic).to_string(),
             why: format!("partition {number} has no end"),
         })?;
         let Owner { sink, last } = owner;
@@ -323,7 +321,7 @@ fn begin<T>(
         let start = last.map_or_else(|| young.unwrap_or(target), |last| last.offset);
         places
             .add_partition_offset(&log.topic, number, Offset::Offset(start))
-            .map_err(|error| log.clients.error(READING, &error))?;
+            .map_err(|error| log.clients.error(Doing::Read(&log.topic), &error))?;
         partitions.push(Partition {
             sink,
             start,
@@ -333,7 +331,7 @@ fn begin<T>(
         });
     }
     let assigned = consumer.assign(&places);
-    assigned.map_err(|error| log.clients.error(READING, &error))?;
+    assigned.map_err(|error| log.clients.error(Doing::Read(&log.topic), &error))?;
     Ok(partitions)
 }
 
@@ -353,7 +351,7 @@ fn offsets(
                 debug!(topic = log.topic, %error, "waiting for leaders");
                 std::thread::sleep(ELECTION);
             }
-            Err(error) => return Err(log.clients.error(READING, &error)),
+            Err(error) => return Err(log.clients.error(Doing::Read(&log.topic), &error)),
         }
     }
 }

@@ -7,9 +7,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::super::client::Quiet;
+use super::super::client::{Doing, Quiet};
 use super::follower::record;
-use super::{KafkaError, READING, SagaLog, SagaLogRecord, panicked};
+use super::{KafkaError, SagaLog, SagaLogRecord, panicked};
 use crate::tasks::attached_blocking;
 
 /// All of it may take so long.
@@ -41,8 +41,8 @@ fn pick(log: &SagaLog, partition: i32, offsets: &[i64]) -> Result<Vec<SagaLogRec
     config
         .set("queued.min.messages", "1")
         .set("fetch.message.max.bytes", FETCH_BYTES);
-    let consumer: BaseConsumer<Quiet> = log.clients.create(&config, Quiet)?;
-    let failed = |error| log.clients.error(READING, &error);
+    let consumer: BaseConsumer<Quiet> = log.clients.create(&config, log.clients.quiet())?;
+    let failed = |error| log.clients.error(Doing::Read(&log.topic), &error);
     let until = Instant::now() + PATIENCE;
     let (low, _) = consumer
         .fetch_watermarks(&log.topic, partition, PATIENCE)

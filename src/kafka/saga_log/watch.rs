@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError as Inner;
 use tracing::debug;
 
 use super::super::brokers::Brokers;
-use super::super::client::log_line;
+use super::super::client::Failures;
 
 /// What the client library says of itself now and then.
 #[derive(Debug)]
@@ -29,9 +29,17 @@ pub(super) struct Watch {
     seen: Mutex<Option<Seen>>,
     served: AtomicBool,
     brokers: Brokers,
+    failures: Failures,
 }
 
 impl Watch {
+    pub(super) fn new(failures: Failures) -> Self {
+        Self {
+            failures,
+            ..Self::default()
+        }
+    }
+
     /// The newest, once.
     pub(super) fn seen(&self) -> Option<Seen> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +55,7 @@ impl Watch {
 impl ClientContext for Watch {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         self.served.store(true, Ordering::Relaxed);
-        log_line(level, fac, message);
+        self.failures.log_line(level, fac, message);
     }
 
     fn error(&self, error: Inner, reason: &str) {

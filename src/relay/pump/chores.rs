@@ -47,12 +47,7 @@ impl Pump<'_> {
             self.due.count = at + COUNT;
         }
         if at >= self.due.rotate {
-            let ring = self.session.rotate().await?;
-            #[expect(clippy::cast_precision_loss, reason = "there are four")]
-            self.relay
-                .metrics
-                .ring_slots_used
-                .set(ring.slots_used() as f64);
+            let ring = self.relay.rotate(&mut self.session).await?;
             // Often enough that a published slot is empty before it is due again.
             self.due.rotate = at + ROTATE.min(ring.slot / 4);
         }

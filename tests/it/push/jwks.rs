@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use super::site::Site;
 use crate::site::{Ended, outboxd_with};
+use crate::support::authority::Authority;
 use crate::support::issuer::Issuer;
 use crate::support::process::Port;
 use crate::support::socket::Socket;
 use crate::support::{block_on, kafka, unique, wait_until};
-use crate::tls::Authority;
 
 /// A key pair of an issuer, and its name.
 struct Pair {

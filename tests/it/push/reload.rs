@@ -8,9 +8,9 @@ use super::log::{SagaLog, TOLD};
 use super::site::Site;
 use super::tls;
 use crate::site::{Ended, outboxd};
+use crate::support::authority::Authority;
 use crate::support::socket::Socket;
 use crate::support::{block_on, kafka, unique, wait_until};
-use crate::tls::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const STRANGER: (&str, &str) = ("Origin", "https://shop.example");

@@ -23,10 +23,10 @@ use tokio_rustls::client::TlsStream;
 use super::log::{SagaLog, TOLD, Told};
 use super::site::Site;
 use crate::site::outboxd;
+use crate::support::authority::Authority;
 use crate::support::process::Port;
 use crate::support::socket::Socket;
 use crate::support::{block_on, kafka, unique, wait_until};
-use crate::tls::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
