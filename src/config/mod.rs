@@ -28,6 +28,7 @@ pub use diagnostics::ConfigErrors;
 pub use push::Push;
 pub use reload::SourceChanges;
 pub use secret::{Secret, SecretError, SecretString};
+pub(crate) use value::show_duration;
 pub use value::{Fault, Network, duration};
 
 use crate::logic::saga::Definitions;
