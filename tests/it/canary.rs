@@ -199,7 +199,7 @@ fn no_secret_token_or_payload_is_said_anywhere() {
     assert_eq!(daemon.terminate(), 0, "{}", daemon.log());
     heard.note("the log", daemon.log());
 
-    assert!(daemon.log().contains("TRACE"), "the log says little");
+    assert!(daemon.log().contains("DEBUG"), "the log says little");
     for (what, said) in &heard.0 {
         for secret in SECRETS.iter().chain(&[token.as_str(), broken.as_str()]) {
             // The operator's own view of an event: its key is data, and these commands are asked for it.

@@ -126,7 +126,7 @@ export function table(events, saga, now) {
       el("td", { class: "time", title: event.at }, `+${span(ms(event.at) - start)}`),
       el("td", { class: "who" }, event.source),
       el("td", { class: "what" }, event.event_type),
-      el("td", {}, ...said),
+      el("td", {}, ...said.filter(Boolean).flatMap((part) => [part, " "])),
     );
   };
   const head = ["After", "Service", "Event", "It said"].map((name) => el("th", { scope: "col" }, name));

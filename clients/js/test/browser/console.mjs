@@ -42,6 +42,9 @@ const fits = async (page) => {
 /** A saga that two services have worked on, and that one of them spoke out of turn about. */
 const order = async (id, type = "create-order") => {
   await tell({ type, id, event: "OrderCreated", state: "APPROVAL_PENDING" });
+  // Two services' events reach the log in any order, and the first to say a state is the saga's home.
+  const bearer = { authorization: `Bearer ${await token(EVERYTHING)}` };
+  await until(`${id} to be known`, async () => (await fetch(`${road}/v1/sagas/${type}/${id}`, { headers: bearer })).ok);
   await tell({ type, id, event: "TicketCreated", step: "create-ticket", status: "done", service: "kitchen" });
   await tell({ type, id, event: "OrderNoted", state: "NOTED", service: "kitchen" });
 };
