@@ -62,6 +62,12 @@ chaos: prerequisites services ## 1,000 kills and 30 of each other fault while se
 	@cargo test --quiet --locked --test chaos -- run $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) \
 	  $(if $(OTHERS),--others $(OTHERS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
+.PHONY: fuzz
+fuzz: ## throw invented bytes at what comes from outside, a minute each; needs a nightly toolchain; SECONDS=600
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@for target in frames session records image; do mkdir -p target/fuzz/$$target && cargo +nightly fuzz run $$target \
+	  target/fuzz/$$target fuzz/corpus/$$target -- -max_total_time=$(or $(SECONDS),60) || exit; done
+
 .PHONY: bench
 bench: ## measure speed and cost beside bare PostgreSQL, Kafka and send(2) (8 minutes); BENCH="--only push --json FILE" for options
 	@cargo bench --bench measure -- $(BENCH)

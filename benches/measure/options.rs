@@ -4,21 +4,23 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo bench --bench measure -- [OPTIONS]
-  --only PART       relay, push, or one of relay-drain, relay-latency, relay-idle, push-memory, push-delivery, push-latency
-  --rows N          events of one drain [300000]
+  --only PART       relay, push, or one of relay-drain, relay-latency, relay-idle, push-memory, push-delivery, push-latency,
+                    push-start
+  --rows N          events of one drain, and records that push-start has to read [300000]
   --rounds N        drains, and deliveries; the median of each figure is shown [3]
   --seconds N       how long the other parts measure [20]
   --rate N          events a second of the latency parts [1000]
   --connections N   clients of push-memory; the other parts take 500 and 1000, or as many if that is fewer [10000]
   --json FILE       writes the figures there as well";
 
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "relay-drain",
     "relay-latency",
     "relay-idle",
     "push-memory",
     "push-delivery",
     "push-latency",
+    "push-start",
 ];
 
 pub(crate) struct Options {
@@ -36,6 +38,7 @@ impl Options {
     fn small() -> Self {
         Self {
             only: Some("push".into()),
+            rows: 2000,
             rounds: 1,
             duration: Duration::from_secs(2),
             rate: 100,

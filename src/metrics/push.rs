@@ -3,7 +3,7 @@
 use super::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use crate::logic::push::admission::Full;
 use crate::logic::push::partition::Given;
-use crate::logic::push::session::Close;
+use crate::logic::push::session::{Close, Limit};
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +28,18 @@ impl Transport {
     }
 }
 
-/// Why a connection or a request was turned away.
+/// Why a connection, a request or a frame was turned away, or has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejected {
     /// A limit was reached.
     Full(Full),
+    /// A limit of one connection was reached; the connection goes on.
+    Limit(Limit),
     /// It comes from a page that may not.
     Origin,
     /// It does not speak TLS, or not in time.
     Tls,
-    /// It is no WebSocket of ours.
+    /// It is no WebSocket of ours, or its request did not come in time.
     Handshake,
     /// Its token is no good.
     Token,
@@ -54,6 +56,8 @@ pub enum Rejected {
 impl Rejected {
     fn all() -> impl Iterator<Item = Self> {
         let others = [
+            Self::Limit(Limit::Subscriptions),
+            Self::Limit(Limit::Rate),
             Self::Origin,
             Self::Tls,
             Self::Handshake,
@@ -69,6 +73,8 @@ impl Rejected {
     fn as_str(self) -> &'static str {
         match self {
             Self::Full(full) => full.as_str(),
+            Self::Limit(Limit::Subscriptions) => "subscriptions",
+            Self::Limit(Limit::Rate) => "rate",
             Self::Origin => "origin",
             Self::Tls => "tls",
             Self::Handshake => "handshake",

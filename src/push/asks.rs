@@ -9,6 +9,7 @@ use super::queue::Note;
 use super::visit::Visit;
 use crate::logic::push::partition::Sink;
 use crate::logic::push::session::{Close, Input, Output, Session};
+use crate::metrics::Rejected;
 
 /// What only the transport can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,7 @@ pub(super) async fn carry_out(
             }
             Output::Send(frame) => visit.who.queue.answer(frame),
             Output::Ping => return Left::Ping,
+            Output::Hit(limit) => visit.hub.metrics.rejected(Rejected::Limit(limit), 1),
             Output::Close(close) => return Left::Close(close),
             Output::Subscribe { id, key, has } => {
                 let saga = key.clone();

@@ -310,6 +310,12 @@ impl Place {
         self.with(|admission, seat| admission.authenticate(seat, user))
     }
 
+    /// Whether a token was shown.
+    pub(super) fn is_authenticated(&self) -> bool {
+        let seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        seat.as_ref().is_some_and(Seat::is_authenticated)
+    }
+
     fn with(
         &self,
         act: impl FnOnce(&mut Admission<IpAddr>, &mut Seat<IpAddr>) -> Result<(), Full>,

@@ -35,6 +35,8 @@ const SEND_BUFFER: u32 = 64 << 10;
 const BACKLOG: u32 = 4096;
 /// Longer than a session needs to give up a client by itself, and to say why.
 const GIVEN_UP: Duration = Duration::from_secs(40);
+/// After the drain time, for the last of them.
+const GOODBYE: Duration = Duration::from_secs(10);
 /// What is left of the time for a handshake after TLS, at the least.
 const LEAST: Duration = Duration::from_millis(100);
 /// A listener that nobody comes to still shows that it lives.
@@ -63,7 +65,7 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until the daemon ends, then waits until every connection has ended.
+/// Accepts until the daemon ends, then waits until every connection has ended, or should have.
 pub(super) async fn serve(listener: TcpListener, hub: Arc<Hub>, router: Router, beat: Beat) {
     let connections = Crowd::default();
     let turned_away = Arc::new(());
@@ -112,7 +114,9 @@ pub(super) async fn serve(listener: TcpListener, hub: Arc<Hub>, router: Router, 
         });
     }
     drop(listener);
-    connections.gone().await;
+    // Who does not take even a goodbye is not waited for.
+    let drain = hub.terms().config.drain;
+    let _ = tokio::time::timeout(drain + GOODBYE, connections.gone()).await;
 }
 
 /// One connection: perhaps TLS, requests, and then perhaps a WebSocket.
@@ -187,7 +191,8 @@ impl Client {
         // What TLS has taken of it is gone.
         let patience = self.hub.terms().config.limits.handshake;
         let patience = patience.saturating_sub(self.began.elapsed()).max(LEAST);
-        let keep_alive = self.guest.place.refused.is_none();
+        let place = Arc::clone(&self.guest.place);
+        let keep_alive = place.refused.is_none();
         let service = TowerToHyperService::new(self.router.layer(Extension(self.guest)));
         let mut server = http1::Builder::new();
         server
@@ -207,6 +212,10 @@ impl Client {
         };
         if let Err(error) = ended {
             debug!(%error, "connection ended");
+            // One that has shown a token has had its time before.
+            if error.is_timeout() && !place.is_authenticated() {
+                self.hub.metrics.rejected(Rejected::Handshake, 1);
+            }
         }
     }
 }

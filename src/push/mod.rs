@@ -17,6 +17,7 @@ mod warm;
 pub use terms::{Control, Renewal};
 pub use tls::{TlsError, examine as examine_tls};
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ use crate::logic::health::Health;
 use crate::logic::push::epoch::epoch;
 use crate::logic::push::kick::Kick;
 use crate::logic::push::partition::{Keep, Partition};
-use crate::logic::push::session::Settings;
+use crate::logic::push::session::{Close, Settings};
 use crate::logic::saga::Definitions;
 use crate::logic::status::PushStatus;
 use crate::metrics::SagaMetrics;
@@ -80,6 +81,8 @@ pub struct Push {
     status: watch::Sender<PushStatus>,
 }
 
+/// How often streams are looked at that take nothing.
+const LET_GO: Duration = Duration::from_secs(5);
 /// A listener hangs when it does not turn for so long.
 const BUDGET: Duration = Duration::from_secs(60);
 
@@ -164,8 +167,22 @@ impl Push {
         tokio::select! {
             () = serving => {}
             never = terms::keep(&hub) => match never {},
+            never = let_go(&hub) => match never {},
             // Goes on while clients are sent away, so that they see changes to the end.
             never = reader.run() => match never {},
+        }
+    }
+}
+
+/// Lets streams go that take nothing, so that they cost nothing.
+async fn let_go(hub: &Hub) -> Infallible {
+    loop {
+        tokio::time::sleep(LET_GO).await;
+        for session in hub.register.give_up() {
+            hub.metrics.closed(Close::Slow.code());
+            if let Some(log) = hub.log() {
+                log.send_all(|| Mail::Left(session)).await;
+            }
         }
     }
 }
@@ -184,7 +201,7 @@ struct Reader {
 
 impl Reader {
     /// Reads the log, and anew from scratch whenever it has become another one.
-    async fn run(&self) -> std::convert::Infallible {
+    async fn run(&self) -> Infallible {
         let mut backoff = Backoff::default();
         let mut before = self.warm.as_deref();
         loop {

@@ -1,13 +1,18 @@
-//! What waits for one client: frames that partitions put in and the connection's task takes out. Never waits, never grows past its bound.
+//! What waits for one client: frames that partitions put in and the connection's task takes out. Never waits, never grows past its
+//! bounds of bytes and age.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::logic::push::frames::Frame;
 use crate::logic::push::partition::Sink;
 use crate::logic::saga::SagaKey;
+
+/// Behind a frame that has waited for so long no other one queues: a snapshot will be news, and it would not.
+const AGE: Duration = Duration::from_secs(10);
 
 /// The queue of one connection.
 #[derive(Debug)]
@@ -18,10 +23,14 @@ pub(super) struct Queue {
     pub(super) filled: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
-    frames: VecDeque<Arc<Frame>>,
+    frames: VecDeque<(Instant, Arc<Frame>)>,
     bytes: usize,
+    /// When the client took something, or could have.
+    taken_at: Instant,
+    /// Nobody waits for the client any more.
+    given_up: bool,
     /// Partitions that left something out.
     behind: BTreeSet<i32>,
     notes: Vec<Note>,
@@ -43,7 +52,7 @@ impl Queue {
     pub(super) fn new(limit_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             limit_bytes,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting::since(Instant::now())),
             filled: Notify::new(),
         })
     }
@@ -53,12 +62,14 @@ impl Queue {
         let mut waiting = self.waiting();
         let mut taken = Vec::new();
         let mut left = bytes;
-        while let Some(frame) = waiting.frames.front()
+        while let Some((_, frame)) = waiting.frames.front()
             && (taken.is_empty() || frame.text().len() <= left)
         {
             left = left.saturating_sub(frame.text().len());
-            taken.extend(waiting.frames.pop_front());
+            let frame = waiting.frames.pop_front();
+            taken.extend(frame.map(|(_, frame)| frame));
         }
+        waiting.taken_at = Instant::now();
         waiting.bytes -= taken.iter().map(|frame| frame.text().len()).sum::<usize>();
         if waiting.frames.is_empty() {
             // Most connections are idle most of the time.
@@ -77,10 +88,10 @@ impl Queue {
         self.bytes() >= self.limit_bytes
     }
 
-    /// Partitions that left something out, once half of the queue is free.
+    /// Partitions that left something out, once half of the queue is free and nothing old waits in it.
     pub(super) fn take_behind(&self) -> BTreeSet<i32> {
         let mut waiting = self.waiting();
-        if waiting.bytes > self.limit_bytes / 2 {
+        if waiting.bytes > self.limit_bytes / 2 || waiting.is_old(Instant::now()) {
             return BTreeSet::new();
         }
         std::mem::take(&mut waiting.behind)
@@ -99,20 +110,44 @@ impl Queue {
 
     /// Throws everything away: the client will not read it.
     pub(super) fn clear(&self) {
-        *self.waiting() = Waiting::default();
+        *self.waiting() = Waiting::since(Instant::now());
     }
 
-    fn put(&self, frame: Arc<Frame>, bound: usize) -> bool {
+    /// Whether something waits that the client has not taken for so long.
+    pub(super) fn is_stuck(&self, patience: Duration) -> bool {
+        let waiting = self.waiting();
+        let since = waiting
+            .frames
+            .front()
+            .map(|(put, _)| waiting.taken_at.max(*put));
+        since.is_some_and(|since| since.elapsed() >= patience)
+    }
+
+    /// Throws everything away and takes nothing any more: nobody will read it.
+    pub(super) fn give_up(&self) {
+        let mut waiting = self.waiting();
+        *waiting = Waiting::since(Instant::now());
+        waiting.given_up = true;
+    }
+
+    /// Whether it was given up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.waiting().given_up
+    }
+
+    fn put(&self, frame: Arc<Frame>, now: Instant, may_wait: bool) -> bool {
         let mut waiting = self.waiting();
         let length = frame.text().len();
         // What is larger than the whole queue has to go some time.
-        let fits = waiting.bytes == 0 || waiting.bytes + length <= bound;
-        if fits {
+        let fits = waiting.bytes == 0
+            || (waiting.bytes + length <= self.limit_bytes && !waiting.is_old(now));
+        let taken = (fits || may_wait) && !waiting.given_up;
+        if taken {
             waiting.bytes += length;
-            waiting.frames.push_back(frame);
+            waiting.frames.push_back((now, frame));
             self.filled.notify_one();
         }
-        fits
+        taken
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -120,13 +155,31 @@ impl Queue {
     }
 }
 
+impl Waiting {
+    fn since(now: Instant) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            bytes: 0,
+            taken_at: now,
+            given_up: false,
+            behind: BTreeSet::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        let oldest = self.frames.front();
+        oldest.is_some_and(|(put, _)| now.duration_since(*put) >= AGE)
+    }
+}
+
 impl Sink for Arc<Queue> {
     fn offer(&self, frame: &Arc<Frame>) -> bool {
-        self.put(Arc::clone(frame), self.limit_bytes)
+        self.put(Arc::clone(frame), Instant::now(), false)
     }
 
     fn answer(&self, frame: Arc<Frame>) {
-        self.put(frame, usize::MAX);
+        self.put(frame, Instant::now(), true);
     }
 
     fn behind(&self, partition: i32) {
@@ -169,6 +222,31 @@ mod tests {
         assert_eq!(lengths(queue.take(1)), [7], "at least one");
         assert_eq!(lengths(queue.take(1)), [0; 0]);
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn nothing_queues_behind_what_is_old_but_answers() {
+        let queue = Queue::new(100);
+        let start = Instant::now();
+        assert!(queue.put(frame(1), start, false));
+        let late = start + AGE;
+        assert!(queue.put(frame(1), late - Duration::from_millis(1), false));
+        assert!(!queue.put(frame(1), late, false));
+        assert!(queue.put(frame(1), late, true));
+        queue.take(1);
+        assert!(queue.put(frame(1), late, false), "the next is younger");
+    }
+
+    #[test]
+    fn who_takes_nothing_is_stuck_only_while_something_waits() {
+        let queue = Queue::new(100);
+        assert!(!queue.is_stuck(Duration::ZERO));
+        queue.offer(&frame(1));
+        assert!(queue.is_stuck(Duration::ZERO));
+        assert!(!queue.is_stuck(Duration::from_secs(60)));
+        queue.give_up();
+        assert!(queue.is_given_up() && !queue.is_stuck(Duration::ZERO));
+        assert!(!queue.offer(&frame(1)));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Visit {
     /// It has shown a token.
     pub(super) fn identify(&mut self, rights: Arc<Rights>, token_id: Option<&Arc<str>>) {
         self.who.rights = rights;
-        self.hub.register.note(&self.who, token_id);
+        self.hub.register.note(&self.who, token_id, self.transport);
     }
 
     /// It has so many subscriptions now.

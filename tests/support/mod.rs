@@ -22,6 +22,7 @@ pub(crate) mod http;
 pub(crate) mod installed;
 pub(crate) mod issuer;
 pub(crate) mod kafka;
+pub(crate) mod light;
 pub(crate) mod metrics;
 pub(crate) mod npm;
 pub(crate) mod pooler;

@@ -120,14 +120,29 @@ impl Socket {
         }
     }
 
+    /// The next message as it came.
+    pub(crate) async fn raw(&mut self) -> Result<String, Closed> {
+        self.fill().await?;
+        let lines: Vec<String> = self.lines.drain(..).collect();
+        Ok(lines.join("\n"))
+    }
+
     async fn line(&mut self) -> Result<String, Closed> {
         loop {
             if let Some(line) = self.lines.pop_front() {
                 return Ok(line);
             }
+            self.fill().await?;
+        }
+    }
+
+    /// Waits for one message.
+    async fn fill(&mut self) -> Result<(), Closed> {
+        loop {
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => {
                     self.lines.extend(text.lines().map(str::to_owned));
+                    return Ok(());
                 }
                 Some(Ok(Message::Close(frame))) => {
                     return Err(Closed(frame.map_or(1005, |frame| frame.code.into())));

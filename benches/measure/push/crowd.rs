@@ -17,9 +17,9 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::SAGA_TYPE;
-use super::client::Client;
 use crate::pace::Latencies;
 use crate::sample;
+use crate::support::light::Client;
 use crate::support::wait_until;
 
 /// Clients that connect at the same time: fewer than the server lets wait without a token.
@@ -151,7 +151,8 @@ async fn watch(server: SocketAddr, logins: Vec<Option<Login>>, seen: &Arc<Seen>)
 
 /// Shows the token and subscribes.
 async fn open(client: &mut Client, login: &Login, saga: &mut Saga) -> std::io::Result<()> {
-    client.upgrade().await?;
+    let later = client.upgrade().await?;
+    assert_eq!(later, None, "there is room for so many at a time");
     client.send(&json!({"type": "auth", "id": 1, "token": login.token}))?;
     client.receive(|line| saga.take(line)).await?;
     let (saga_type, saga_id) = (SAGA_TYPE, &login.saga_id);

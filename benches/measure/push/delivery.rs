@@ -10,14 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::client;
 use super::crowd::{Crowd, Login};
 use super::feed::Feed;
 use super::site::Site;
 use super::{Cores, SAGA_TYPE, clients, pin};
 use crate::Bench;
 use crate::options::Options;
-use crate::support::unique;
+use crate::support::{light, unique};
 use crate::table::{Row, Table, median};
 use crate::usage::{own_thread, seconds};
 
@@ -184,7 +183,7 @@ impl Bare {
         });
         Self {
             sockets,
-            message: client::message(line),
+            message: light::message(line),
             crowd,
         }
     }

@@ -1,7 +1,6 @@
 //! What clients take: memory while nothing happens, processor time for each change they see, and how long a change is on its
 //! way. Never counts the load's own work as outboxd's: that is done by this program, outboxd is a process of its own.
 
-mod client;
 mod crowd;
 mod delivery;
 mod feed;
@@ -11,6 +10,7 @@ mod memory;
 #[expect(clippy::indexing_slicing, reason = "it is a test's")]
 #[allow(dead_code, reason = "made for the tests, which need more of it")]
 mod site;
+mod start;
 
 use std::{fs, process::Command, sync::LazyLock, thread};
 
@@ -35,6 +35,9 @@ pub(crate) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
     }
     if options.wants("push-latency") {
         latency::measure(bench, options, table);
+    }
+    if options.wants("push-start") {
+        start::measure(bench, options, table);
     }
 }
 

@@ -64,6 +64,13 @@ pub struct Seat<A> {
     holder: Holder,
 }
 
+impl<A> Seat<A> {
+    /// Whether a token was shown.
+    pub fn is_authenticated(&self) -> bool {
+        self.holder != Holder::Unauthenticated
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Holder {
     Unauthenticated,

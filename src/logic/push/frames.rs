@@ -119,6 +119,10 @@ impl Request {
         struct Id {
             id: Option<u64>,
         }
+        // Lists would be taken for objects whose fields come in order.
+        if !line.trim_start().starts_with('{') {
+            return Err(None);
+        }
         serde_json::from_str(line)
             .map_err(|_| serde_json::from_str(line).ok().and_then(|Id { id }| id))
     }
@@ -650,6 +654,8 @@ mod tests {
         for broken in [
             "",
             "[]",
+            "[7]",
+            r#"["auth",7,"t"]"#,
             "null",
             "{",
             r#"{"type":"auth","id":"x","token":"t"}"#,

@@ -27,7 +27,7 @@ pub use image::{Base, FORMAT, Mark, Part, Unfit};
 pub use look::{Filter, Listed};
 pub use news::{Applied, Changed, Standing};
 pub use overview::Overview;
-use walk::TypeWatcher;
+use walk::{Gone, TypeWatcher};
 
 /// Where a session's frames go.
 pub trait Sink: Clone {
@@ -74,6 +74,8 @@ pub struct Partition<S> {
     ring: Ring,
     watchers: HashMap<SagaKey, Vec<Watcher<S>>>,
     type_watchers: HashMap<Arc<str>, Vec<TypeWatcher<S>>>,
+    /// Of the types that are watched whole.
+    gone: HashMap<Arc<str>, Gone>,
     sessions: HashMap<SessionId, Session<S>>,
     skipped: u64,
 }
@@ -147,6 +149,7 @@ impl<S: Sink> Partition<S> {
             ring: Ring::new(ring_bytes),
             watchers: HashMap::new(),
             type_watchers: HashMap::new(),
+            gone: HashMap::new(),
             sessions: HashMap::new(),
             skipped: 0,
         }
@@ -200,6 +203,7 @@ impl<S: Sink> Partition<S> {
                 self.sagas.remove(&key.saga_type);
             }
             // If it begins anew, it begins with a snapshot.
+            self.note_gone(&key);
             for watcher in self.watchers.get_mut(&key).into_iter().flatten() {
                 watcher.sight = Sight::Nothing;
             }
@@ -318,6 +322,11 @@ impl<S: Sink> Partition<S> {
         self.ring
             .keep(number, version, previous, Arc::clone(&frame));
         self.tell_watchers(key, &frame, revealed);
+        let anew = previous.is_none() && self.is_anew(key);
+        let frame = match of(&self.sagas, key) {
+            Some(kept) if anew => frames::snapshot(key, &kept.saga),
+            Some(_) | None => frame,
+        };
         self.tell_type_watchers(key, &frame, version);
     }
 

@@ -11,7 +11,7 @@ mod close;
 mod ports;
 
 pub use close::Close;
-pub use ports::{Access, Input, NoAccess, Output, Settings};
+pub use ports::{Access, Input, Limit, NoAccess, Output, Settings};
 
 use super::frames::{self, ErrorCode, Frame, Reply, Request};
 use crate::logic::rights::Rights;
@@ -266,7 +266,12 @@ impl Session {
 
     /// Whatever a client sends counts towards its rate.
     fn pace(&mut self, now: Instant) {
+        let burst = self.frame_time() * BURST;
+        let was_slow = self.paced_until > now + burst;
         self.paced_until = self.paced_until.max(now) + self.frame_time();
+        if !was_slow && self.paced_until > now + burst {
+            self.outputs.push_back(Output::Hit(Limit::Rate));
+        }
     }
 
     fn read_on(&mut self, now: Instant) {
@@ -315,6 +320,7 @@ impl Session {
             return self.refuse(id, ErrorCode::Forbidden, message);
         }
         if !self.targets.contains(&target) && self.targets.len() >= self.settings.subscriptions {
+            self.outputs.push_back(Output::Hit(Limit::Subscriptions));
             let message = "this connection has as many subscriptions as it may; end one first";
             return self.refuse(id, ErrorCode::TooManySubscriptions, message);
         }

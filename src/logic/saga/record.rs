@@ -146,6 +146,10 @@ impl Record {
     /// # Errors
     /// What is not of version 1, or lacks what version 1 has.
     pub fn read(value: &[u8]) -> Result<Self, Unreadable> {
+        // A list would be taken for an object whose fields come in order.
+        if !value.trim_ascii_start().starts_with(b"{") {
+            return Err(Unreadable::Malformed);
+        }
         let raw: Raw<'_> = serde_json::from_slice(value).map_err(|_| {
             // A later version may have other types in fields of the same names.
             match serde_json::from_slice(value) {
@@ -253,6 +257,7 @@ mod tests {
             "\u{1}",
             r#"{"v":1}"#,
             r#"{"v":1,"source":"orders"}"#,
+            r#"[1,null,null,null,null,null,null,null,null,null,"orders",null,"2026-11-21T10:00:00Z"]"#,
             r#"{"v":1,"source":"orders","published_until":"yesterday"}"#,
         ];
         let less = [

@@ -136,6 +136,12 @@ impl Stream {
     async fn chunk(&mut self) -> Option<Bytes> {
         // What was taken before has been written, or this would not be asked for.
         self.session.handle(Instant::now(), Input::Wrote);
+        let given_up = self.visit.who.queue.is_given_up();
+        if given_up {
+            // Counted when that was.
+            let last = self.closed.replace(Close::Slow).is_none();
+            return last.then(|| self.events(&[Close::Slow.bye()]));
+        }
         loop {
             let now = Instant::now();
             if self.closed.is_none() {

@@ -65,6 +65,11 @@ fn somebody_elses_saga_and_an_unknown_one_are_answered_alike() {
     });
     let hidden = site.daemon.metrics().sum("outboxd_push_hidden_total");
     assert!(hidden >= 3.0, "{hidden}");
+    let log = site.daemon.log();
+    assert!(
+        log.contains("somebody asked for a saga that is not theirs"),
+        "{log}"
+    );
 }
 
 fn without_date(answer: &str) -> String {

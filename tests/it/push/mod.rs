@@ -3,6 +3,7 @@
 mod asyncapi;
 mod browser;
 mod hidden;
+mod hostile;
 mod http;
 mod jwks;
 mod kick;
@@ -15,6 +16,7 @@ mod resume;
 mod saga;
 mod site;
 mod slow;
+mod storm;
 mod stream;
 mod stuck;
 mod tls;

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use super::log::{SagaLog, TOLD, Told};
 use super::site::Site;
 use crate::support::socket::{Known, Socket};
+use crate::support::topics::{delete_records, delete_topic};
 use crate::support::{block_on, kafka, unique};
 
 fn site(name: &str, lines: &str) -> (String, Site) {
@@ -269,6 +270,11 @@ fn each_mistake_of_a_client_has_its_answer() {
         let closed = metrics.value("outboxd_push_closed_total", &[("code", code)]);
         assert!(closed.unwrap_or_default() >= 1.0, "{code}");
     }
+    let hit = metrics.value(
+        "outboxd_push_rejected_total",
+        &[("reason", "subscriptions")],
+    );
+    assert_eq!(hit, Some(1.0), "the third of two");
 }
 
 #[test]
@@ -494,6 +500,9 @@ fn who_does_not_finish_a_handshake_is_cut_off() {
         // The end, whether with an answer or without.
         stream.read_to_end(&mut answer).unwrap();
     }
+    site.daemon.wait_metrics("both to be counted", |metrics| {
+        metrics.value("outboxd_push_rejected_total", &[("reason", "handshake")]) == Some(2.0)
+    });
     let headers = "X-Bomb: 1\r\n".repeat(200);
     let mut stream = TcpStream::connect(site.address()).unwrap();
     write!(stream, "GET /v1/ws HTTP/1.1\r\nHost: x\r\n{headers}\r\n").unwrap();
@@ -554,28 +563,174 @@ fn a_client_that_sends_too_fast_is_read_slower_and_loses_nothing() {
             began.elapsed()
         );
     });
+    let hit = site.daemon.metrics();
+    let hit = hit.value("outboxd_push_rejected_total", &[("reason", "rate")]);
+    assert!(hit >= Some(1.0), "{hit:?}");
 }
 
 #[test]
-fn a_daemon_that_ends_says_goodbye_over_its_drain_time() {
-    let (_, site) = site("drain", "drain = \"2s\"");
+fn a_draining_daemon_is_not_ready_lets_nobody_in_and_says_goodbye_one_by_one() {
+    let (_, site) = site("drain", "drain = \"4s\"");
     let token = site.token("c-7", &[]);
     block_on(async {
         let mut sockets = Vec::new();
         for _ in 0..20 {
-            sockets.push(
-                Socket::authenticated(site.address(), &token)
-                    .await
-                    .unwrap()
-                    .0,
-            );
+            let (socket, _) = Socket::authenticated(site.address(), &token).await.unwrap();
+            sockets.push(socket);
+        }
+        let mut said = tokio::task::JoinSet::new();
+        for mut socket in sockets {
+            said.spawn(async move {
+                let rest = socket.rest().await;
+                (rest, std::time::Instant::now())
+            });
         }
         site.daemon.signal("TERM");
-        for socket in &mut sockets {
-            let (frames, closed) = socket.rest().await;
-            let bye = json!({"type": "bye", "code": 4001, "reason": "shutdown", "retry_after_ms": [0, 15000]});
-            assert_eq!((frames, closed), (vec![bye], 4001));
+        let ready = || crate::support::http::get(site.daemon.admin(), "/readyz");
+        while ready().is_ok_and(|(status, _)| status == 200) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        assert!(ready().is_ok_and(|(status, body)| status == 503 && body.contains("draining")));
+        let late = Socket::authenticated(site.address(), &token).await;
+        assert!(late.is_err(), "nobody comes in any more");
+        let said = said.join_all().await;
+        let bye = json!({"type": "bye", "code": 4001, "reason": "shutdown", "retry_after_ms": [0, 15000]});
+        for (rest, _) in &said {
+            assert_eq!(*rest, (vec![bye.clone()], 4001));
+        }
+        let times = said.iter().map(|(_, at)| *at);
+        let (first, last) = (times.clone().min().unwrap(), times.max().unwrap());
+        assert!(
+            last - first >= Duration::from_secs(1),
+            "spread over the time that there is"
+        );
     });
     assert_eq!(site.daemon.wait(), 0);
+}
+
+#[test]
+fn a_token_in_an_address_is_none() {
+    let (_, site) = site("query", "[push.limits]\nauth = \"1s\"");
+    let token = site.token("c-7", &["*"]);
+    for name in ["token", "access_token", "bearer"] {
+        let asked = site.get(&format!("/v1/sagas?{name}={token}"), &[]);
+        assert!(asked.starts_with("HTTP/1.1 401"), "{asked}");
+        let path = format!("/v1/ws?{name}={token}");
+        let mut stream = TcpStream::connect(site.address()).unwrap();
+        let lines = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: outboxd.push.v1\r\n";
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n").unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        let all = String::from_utf8_lossy(&all);
+        assert!(
+            all.contains("\"code\":4028") && !all.contains("ready"),
+            "{all}"
+        );
+    }
+}
+
+#[test]
+fn a_message_may_have_several_lines_both_ways() {
+    let (prefix, site) = site("lines", "");
+    SagaLog::plain(kafka(), &prefix).tell(&TOLD);
+    site.wait_state("o-42", "PENDING");
+    let token = site.token("c-7", &[]);
+    block_on(async {
+        let mut socket = Socket::open(site.address(), &[]).await.unwrap();
+        let subscribe = Known::default().subscribe(2, "create-order", "o-42");
+        let both = format!("{}\n\n{subscribe}\r\n", auth(&token));
+        socket.message(Message::text(both)).await.unwrap();
+        let first = socket.raw().await.unwrap();
+        let mut lines = first.lines().count();
+        let mut messages = 1;
+        while lines < 3 {
+            lines += socket.raw().await.unwrap().lines().count();
+            messages += 1;
+        }
+        assert_eq!(lines, 3, "ready, subscribed, snapshot");
+        // How they are divided is a matter of time, but frames that wait for one write share a message.
+        assert!(messages < 3, "one message each");
+    });
+}
+
+#[test]
+fn the_epoch_is_the_same_on_every_instance_until_an_operator_raises_it() {
+    let prefix = unique("epoch");
+    let sites = ["", "", "epoch = 1"].map(|lines| Site::start(kafka(), &prefix, &[], lines));
+    let epochs = sites.each_ref().map(|site| {
+        site.daemon.wait_ready();
+        let token = site.token("c-7", &[]);
+        block_on(async {
+            Socket::authenticated(site.address(), &token)
+                .await
+                .unwrap()
+                .1
+        })["epoch"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    });
+    assert_eq!(epochs[0], epochs[1]);
+    assert_ne!(epochs[0], epochs[2]);
+}
+
+#[test]
+fn clients_are_sent_away_when_the_log_is_another_one() {
+    let (prefix, site) = site("rotated", "");
+    let token = site.token("c-7", &[]);
+    let topic = format!("{prefix}.sagas");
+    block_on(async {
+        let (mut socket, _) = Socket::authenticated(site.address(), &token).await.unwrap();
+        delete_topic(&kafka().bootstrap(), &topic);
+        let bye =
+            json!({"type": "bye", "code": 4010, "reason": "rotated", "retry_after_ms": [0, 15000]});
+        assert_eq!(socket.rest().await, (vec![bye], 4010));
+    });
+    // It makes the topic anew and goes on with that.
+    site.daemon.wait_ready();
+    SagaLog::plain(kafka(), &prefix).tell(&Told {
+        state: Some("ANEW"),
+        ..TOLD
+    });
+    site.wait_state("o-42", "ANEW");
+}
+
+#[test]
+fn a_saga_whose_beginning_is_gone_is_for_grants_alone_until_its_user_is_told() {
+    let kafka = kafka();
+    let prefix = unique("partial");
+    let first = Site::start(kafka, &prefix, &[], "");
+    first.daemon.wait_ready();
+    let log = SagaLog::plain(kafka, &prefix);
+    log.tell(&TOLD);
+    let without = Told { user: "", ..TOLD };
+    log.tell(&Told {
+        event: 2,
+        state: Some("LATER"),
+        ..without
+    });
+    first.wait_state("o-42", "LATER");
+    delete_records(&kafka.bootstrap(), &format!("{prefix}.sagas"), 1);
+    let site = Site::start(kafka, &prefix, &[], "");
+    site.daemon.wait_ready();
+    let (user, ops) = (site.token("c-7", &[]), site.token("ops", &["create-order"]));
+    let path = "/v1/sagas/create-order/o-42";
+    assert_eq!(
+        first.ask(path, &user).0,
+        200,
+        "this one has seen the beginning"
+    );
+    assert_eq!(site.ask(path, &user).0, 404);
+    let (status, saga) = site.ask(path, &ops);
+    assert_eq!((status, &saga["partial"]), (200, &json!(true)));
+    assert_eq!(saga["version"], first.ask(path, &user).1["version"]);
+    log.tell(&Told {
+        event: 3,
+        state: Some("NAMED"),
+        ..TOLD
+    });
+    site.wait_state("o-42", "NAMED");
+    let (status, saga) = site.ask(path, &user);
+    assert_eq!((status, &saga["partial"]), (200, &json!(false)));
 }

@@ -116,6 +116,21 @@ impl Site {
         auth::sign(&config.push.unwrap().auth, claims).unwrap()
     }
 
+    /// Tokens of so many users.
+    pub(super) fn tokens(&self, count: usize) -> Vec<String> {
+        let config = Config::load(&self.daemon.config()).unwrap();
+        let auth = config.push.unwrap().auth;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let token = |number| {
+            let claims = json!({
+                "iss": "https://id.example", "aud": "outboxd", "sub": format!("u-{number}"),
+                "outboxd": [{"saga_type": "create-order"}], "exp": now.as_secs() + 3600,
+            });
+            auth::sign(&auth, claims.as_object().unwrap().clone()).unwrap()
+        };
+        (0..count).map(token).collect()
+    }
+
     /// Asks over HTTP: the whole answer.
     pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
         let mut stream = TcpStream::connect(self.address()).unwrap();

@@ -200,6 +200,25 @@ fn a_stream_of_a_whole_type_of_several_sagas_and_of_none() {
 }
 
 #[test]
+fn a_user_has_no_more_streams_than_connections_and_hears_when_to_come_back() {
+    let lines = "[push.limits]\nconnections_per_user = 2";
+    let site = Site::start(kafka(), &unique("streams_of_one"), &[], lines);
+    site.daemon.wait_ready();
+    let bearer = format!("Bearer {}", site.token("c-7", &[]));
+    let auth = ("Authorization", bearer.as_str());
+    let query = "saga_type=t&saga_id=x";
+    let streams = [(); 2].map(|()| Stream::open(&site, query, &[auth]));
+    assert!(streams.iter().all(|stream| stream.head.contains(" 200 ")));
+    let third = Stream::open(&site, query, &[auth]).head;
+    assert!(third.contains(" 429 "), "{third}");
+    assert!(third.contains("retry-after: "), "{third}");
+    assert!(third.contains("application/problem+json"), "{third}");
+    let rejected = site.daemon.metrics();
+    let rejected = rejected.value("outboxd_push_rejected_total", &[("reason", "user")]);
+    assert_eq!(rejected, Some(1.0));
+}
+
+#[test]
 fn a_stream_ends_cleanly_when_its_token_does() {
     let kafka = kafka();
     let site = Site::start(kafka, &unique("expiry"), &[], "");

@@ -40,7 +40,7 @@ pub(super) fn under(authority: &Authority) -> String {
     )
 }
 
-async fn connect(address: SocketAddr, authority: &Authority, protocols: &[&str]) -> Tls {
+fn config(authority: &Authority, protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let pem = fs::read(authority.root()).unwrap();
     roots
@@ -53,13 +53,33 @@ async fn connect(address: SocketAddr, authority: &Authority, protocols: &[&str])
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+    config
+}
+
+async fn connect(address: SocketAddr, authority: &Authority, protocols: &[&str]) -> Tls {
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = TlsConnector::from(Arc::new(config(authority, protocols)));
     connector.connect(name, tcp).await.unwrap()
 }
 
-type Tls = TlsStream<TcpStream>;
+/// Whom many clients trust.
+pub(super) struct Trust(TlsConnector);
+
+impl Trust {
+    pub(super) fn of(authority: &Authority) -> Arc<Self> {
+        let config = config(authority, &["http/1.1"]);
+        Arc::new(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Speaks TLS; none if that is cut off.
+    pub(super) async fn connect(&self, tcp: TcpStream) -> Option<Tls> {
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        self.0.connect(name, tcp).await.ok()
+    }
+}
+
+pub(super) type Tls = TlsStream<TcpStream>;
 
 /// The certificate that a new client is shown.
 pub(super) async fn shown(address: SocketAddr, authority: &Authority) -> CertificateDer<'static> {
@@ -206,6 +226,69 @@ fn requests_share_a_connection_of_http_2_and_limits_count_each() {
         ended.unwrap();
     });
     assert_eq!(site.daemon.wait(), 0);
+}
+
+#[test]
+fn a_stream_of_http_2_that_takes_nothing_is_let_go_and_the_one_beside_it_goes_on() {
+    let authority = Authority::new();
+    let prefix = unique("h2_stuck");
+    let site = Site::start(kafka(), &prefix, &[], &under(&authority));
+    site.daemon.wait_ready();
+    let log = SagaLog::plain(kafka(), &prefix);
+    let token = site.token("c-7", &[]);
+    let address = site.address();
+    block_on(async {
+        let stream = connect(address, &authority, &["h2"]).await;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        // A stream that nobody reads holds no more than this.
+        builder.initial_stream_window_size(2 << 10);
+        let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        let (site, token, log) = (&site, &token, &log);
+        let asking = async move {
+            let query = "/v1/stream?saga_type=create-order&saga_id=o-42";
+            let mut stuck = ask(&mut client, query, token).await.into_body();
+            let mut other = ask(&mut client, query, token).await.into_body();
+            until(&mut other, "event: subscribed").await;
+            let closed = |code| {
+                let metrics = site.daemon.metrics();
+                let closed = metrics.value("outboxd_push_closed_total", &[("code", code)]);
+                closed.unwrap_or_default()
+            };
+            for event in 1.. {
+                let state = format!("S{event}.");
+                log.tell(&Told {
+                    event,
+                    state: Some(&state),
+                    ..TOLD
+                });
+                until(&mut other, &state).await;
+                if closed("4008") > 0.0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            let rest = until(&mut stuck, "\u{0}").await;
+            assert!(rest.contains("\"code\":4008"), "{rest}");
+            assert_eq!(closed("4008"), 1.0);
+            let last = Told {
+                event: 1_000_000,
+                state: Some("LAST"),
+                ..TOLD
+            };
+            log.tell(&last);
+            until(&mut other, "LAST").await;
+            drop(other);
+            let open = || {
+                let metrics = site.daemon.metrics();
+                metrics.value("outboxd_push_connections", &[("transport", "sse")])
+            };
+            while open() != Some(0.0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(connection, asking);
+        ended.unwrap();
+    });
 }
 
 /// What a server sends until it closes.

@@ -320,6 +320,25 @@ fn sagas_are_forgotten_by_the_logs_time_and_begin_anew_with_a_snapshot() {
 }
 
 #[test]
+fn a_saga_that_begins_anew_is_no_gap_to_who_watches_its_type() {
+    let mut partition = partition();
+    let inbox = Inbox::with(99);
+    partition.admit(1, &inbox, &rights(None, &["t"]));
+    partition.subscribe_type(1, "t", 7);
+    tell(&mut partition, 1, 0, &TOLD);
+    partition.apply(2, 1001, b"", |_| ());
+    tell(&mut partition, 3, 1001, &TOLD);
+    tell(&mut partition, 4, 1001, &TOLD);
+    let other = Told {
+        saga_id: "b",
+        ..TOLD
+    };
+    tell(&mut partition, 5, 1001, &other);
+    let seen = ["change a@1", "snapshot a@3", "change a@4", "change b@5"];
+    assert_eq!(inbox.seen(), seen);
+}
+
+#[test]
 fn who_is_slow_gets_one_snapshot_for_all_it_missed() {
     let mut partition = partition();
     tell(&mut partition, 1, 0, &TOLD);

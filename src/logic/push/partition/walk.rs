@@ -1,12 +1,19 @@
 //! Whole types: a walk through their sagas as there is room, and their changes. Never keeps more of a slow client than a place to go on from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Kept, Partition, SessionId, Sink};
 use crate::logic::push::frames::{self, Frame};
 use crate::logic::saga::SagaKey;
+
+/// Ids of a type that are remembered after their sagas were forgotten.
+const GONE: usize = 10_000;
+
+/// Sagas that were forgotten while their whole type was watched: who watches may know an old version of one that begins anew.
+#[derive(Debug, Default)]
+pub(super) struct Gone(HashSet<Arc<str>>);
 
 #[derive(Debug)]
 pub(super) struct TypeWatcher<S> {
@@ -54,6 +61,23 @@ impl<S: Sink> Partition<S> {
         }
     }
 
+    /// A saga is forgotten.
+    pub(super) fn note_gone(&mut self, key: &SagaKey) {
+        if self.type_watchers.contains_key(&key.saga_type) {
+            let gone = self.gone.entry(Arc::clone(&key.saga_type)).or_default();
+            // Beyond that, any saga may be one of them.
+            if gone.0.len() < GONE {
+                gone.0.insert(Arc::clone(&key.saga_id));
+            }
+        }
+    }
+
+    /// Whether a saga that begins now may be known to those who watch its type, by an old version.
+    pub(super) fn is_anew(&mut self, key: &SagaKey) -> bool {
+        let gone = self.gone.get_mut(&key.saga_type);
+        gone.is_some_and(|gone| gone.0.remove(&key.saga_id) || gone.0.len() >= GONE)
+    }
+
     /// Begins to show a whole type, its sagas first. Gives the tag when they are all in.
     pub fn subscribe_type(&mut self, session: SessionId, saga_type: &str, tag: u64) -> Option<u64> {
         self.unsubscribe_type(session, saga_type);
@@ -83,6 +107,7 @@ impl<S: Sink> Partition<S> {
             watchers.retain(|watcher| watcher.session != session);
             if watchers.is_empty() {
                 self.type_watchers.remove(saga_type);
+                self.gone.remove(saga_type);
             }
         }
     }

@@ -87,6 +87,15 @@ pub enum Input<'a> {
     Kicked,
 }
 
+/// A limit that was reached, for those who count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Of subscriptions.
+    Subscriptions,
+    /// Of frames a second: the client is read slower from now on.
+    Rate,
+}
+
 /// What the shell is to do.
 #[derive(Debug)]
 pub enum Output {
@@ -128,6 +137,8 @@ pub enum Output {
     Renew(Arc<Rights>),
     /// Send a ping.
     Ping,
+    /// Count it.
+    Hit(Limit),
     /// Send what is queued, close, and let go.
     Close(Close),
 }

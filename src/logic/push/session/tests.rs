@@ -109,6 +109,7 @@ fn short(output: Output) -> String {
         Output::UnsubscribeType { saga_type, tag } => format!("unsubscribe all {saga_type} {tag}"),
         Output::Renew(_) => "renew".into(),
         Output::Ping => "ping".into(),
+        Output::Hit(limit) => format!("hit {limit:?}"),
         Output::Close(close) => format!("close {}", close.code()),
     }
 }
@@ -182,7 +183,7 @@ fn there_is_a_limit_of_subscriptions_and_repeating_one_is_none() {
     assert_eq!(bench.says(&subscribe(3, "b")), ["subscribe b None"]);
     assert_eq!(
         bench.says(&subscribe(4, "c")),
-        ["error #4 too_many_subscriptions"]
+        ["hit Subscriptions", "error #4 too_many_subscriptions"]
     );
     bench.says(r#"{"type":"unsubscribe","id":5,"saga_type":"t","saga_id":"a"}"#);
     assert_eq!(bench.says(&subscribe(6, "c")), ["subscribe c None"]);
@@ -302,9 +303,11 @@ fn a_token_in_its_leeway_is_believed_no_longer_for_being_shown_late() {
 #[test]
 fn pings_count_towards_the_rate() {
     let mut bench = Bench::in_session(&[]);
-    for _ in 0..151 {
-        bench.takes(Input::Ping);
+    for _ in 0..150 {
+        assert_eq!(bench.takes(Input::Ping), [""; 0]);
     }
+    assert_eq!(bench.takes(Input::Ping), ["hit Rate"]);
+    assert_eq!(bench.takes(Input::Ping), [""; 0], "once each time");
     assert!(bench.session.read_from().unwrap() > bench.start);
 }
 

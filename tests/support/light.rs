@@ -1,5 +1,5 @@
-//! The least WebSocket client that follows the contract: as cheap as it can be, since its work is not what is measured. Never
-//! knows what a line means.
+//! The least WebSocket client that follows the contract: as cheap as it can be, for crowds whose own work is not what is looked
+//! at. Never knows what a line means.
 
 use std::{
     io::{Error, ErrorKind, Result},
@@ -20,7 +20,7 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 /// One connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     /// What has come and was not taken yet.
     unread: Vec<u8>,
@@ -28,7 +28,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects; `number` among all tells from which address of this machine.
-    pub(super) async fn connect(server: SocketAddr, number: usize) -> Result<Self> {
+    pub(crate) async fn connect(server: SocketAddr, number: usize) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         let group = u8::try_from(number / PER_ADDRESS).expect("fewer than some millions");
         if group > 0 {
@@ -42,8 +42,8 @@ impl Client {
         })
     }
 
-    /// Makes a WebSocket of it.
-    pub(super) async fn upgrade(&mut self) -> Result<()> {
+    /// Makes a WebSocket of it; gives the seconds after which to come again if it is too early for that.
+    pub(crate) async fn upgrade(&mut self) -> Result<Option<u64>> {
         let request = "GET /v1/ws HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\
             Sec-WebSocket-Protocol: outboxd.push.v1\r\n\r\n";
@@ -54,22 +54,27 @@ impl Client {
             let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") else {
                 continue;
             };
-            let accepted = self.unread.starts_with(b"HTTP/1.1 101 ");
-            self.unread.drain(..end + 4);
-            return match accepted {
-                true => Ok(()),
-                false => Err(Error::other("the server does not upgrade")),
+            let head: Vec<u8> = self.unread.drain(..end + 4).collect();
+            let head = String::from_utf8_lossy(&head).to_lowercase();
+            if head.starts_with("http/1.1 101 ") {
+                return Ok(None);
+            }
+            let later = head.split_once("retry-after: ").map(|(_, rest)| rest);
+            let later = later.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+            return match later {
+                Some(seconds) => Ok(Some(seconds)),
+                None => Err(Error::other("the server does not upgrade")),
             };
         }
     }
 
     /// Sends one line.
-    pub(super) fn send(&mut self, line: &Value) -> Result<()> {
+    pub(crate) fn send(&mut self, line: &Value) -> Result<()> {
         self.frame(TEXT, line.to_string().as_bytes())
     }
 
     /// Waits until something has come, and hands over its lines; gives the number of messages.
-    pub(super) async fn receive(&mut self, mut take: impl FnMut(&[u8])) -> Result<u64> {
+    pub(crate) async fn receive(&mut self, mut take: impl FnMut(&[u8])) -> Result<u64> {
         loop {
             self.stream.readable().await?;
             self.read()?;
@@ -134,7 +139,7 @@ impl Client {
 }
 
 /// A text message as a server sends it.
-pub(super) fn message(line: &[u8]) -> Vec<u8> {
+pub(crate) fn message(line: &[u8]) -> Vec<u8> {
     let mut bytes = header(TEXT, line.len());
     bytes.extend(line);
     bytes
