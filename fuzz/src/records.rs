@@ -157,7 +157,9 @@ fn listed(partition: &Partition<Client>) -> Vec<Value> {
         saga_type: None,
         state: None,
         stuck: false,
-        after: (i64::MIN, i64::MIN),
+        finished: None,
+        newest: false,
+        after: None,
         limit: usize::MAX,
     };
     let listed = partition.list(&filter, &rights());

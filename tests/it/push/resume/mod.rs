@@ -16,8 +16,8 @@ use self::road::Road;
 use super::log::fold;
 use super::site::Site;
 use super::tls::{Trust, under};
+use crate::support::authority::Authority;
 use crate::support::{block_on, kafka, postgres, unique, wait_until};
-use crate::tls::Authority;
 use crate::world::{Service, topic};
 
 const PATIENCE: Duration = Duration::from_secs(90);
