@@ -172,6 +172,8 @@ impl World {
     /// Ends outboxd in order: what it has begun to publish is published when this returns.
     pub(crate) fn drain(&self) -> Result<(), Failure> {
         let daemon = &self.deployment.daemon;
+        // It may have been killed a moment ago, and cannot be asked before it is back.
+        daemon.wait_ready();
         match daemon.terminate() {
             0 => Ok(()),
             status => {
