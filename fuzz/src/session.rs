@@ -28,8 +28,10 @@ pub fn frames(bytes: &[u8]) {
                 assert!(known.iter().any(|known| fields["type"] == *known), "{line}");
             }
             Err(Some(id)) => {
-                let fields = object.expect("only an object has an id");
-                assert_eq!(fields["id"], id, "{line}");
+                // What is no text, such as half of a surrogate pair, in a field that is not looked at spoils only the whole.
+                if let Some(fields) = object {
+                    assert_eq!(fields["id"], id, "{line}");
+                }
             }
             Err(None) => {}
         }
