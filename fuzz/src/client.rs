@@ -31,6 +31,12 @@ impl Client {
         })))
     }
 
+    /// Forgets all but these sagas.
+    pub fn keep(&self, saga_ids: &[String]) {
+        let mut seen = self.0.borrow_mut();
+        seen.sagas.retain(|id, _| saga_ids.contains(id));
+    }
+
     /// The version that it has of a saga.
     pub fn version(&self, saga_id: &str) -> Option<i64> {
         self.0
