@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::diagnostics::Problem;
-use super::section::{Reader, Section};
+use super::section::{Asked, Reader, Section};
 use super::value::{self, Fault};
 use super::{ConfigErrors, keys, outside, read, read_text};
 use crate::logic::event::Timestamp;
@@ -34,7 +34,7 @@ pub(super) fn read(pattern: &str) -> Result<Definitions, ConfigErrors> {
     }
     let mut found: Vec<Found> = Vec::new();
     for (file, text) in &texts {
-        let (mut problems, one) = parse(file, text);
+        let (mut problems, _, one) = parse(file, text);
         if let Some(one) = one {
             problems.extend(clash(&found, &one));
             found.push(one);
@@ -73,23 +73,24 @@ fn files(pattern: &str) -> Result<Vec<PathBuf>, ConfigErrors> {
 }
 
 /// What a file defines; to be used only if nothing was complained of.
-struct Found {
+pub(super) struct Found {
     file: PathBuf,
     definition: Definition,
     /// Where the type is named.
     place: Range<usize>,
 }
 
-fn parse(file: &Path, text: &str) -> (Vec<Problem>, Option<Found>) {
+/// What is wrong with a text, what was asked for in it, and what it defines.
+pub(super) fn parse(file: &Path, text: &str) -> (Vec<Problem>, Asked, Option<Found>) {
     let outside = outside();
     let (table, broken) = DeTable::parse_recoverable(text);
     let reader = Reader::new(&outside, file.parent().unwrap_or(Path::new("/")), MANUAL);
     let found = definition(file, Section::root(&reader, table.get_ref()));
-    let (mut problems, _) = reader.into_findings();
+    let (mut problems, asked) = reader.into_findings();
     if !broken.is_empty() {
         problems = read::syntax(text, &broken, problems);
     }
-    (problems, found)
+    (problems, asked, found)
 }
 
 fn definition(file: &Path, section: Section<'_>) -> Option<Found> {

@@ -4,12 +4,13 @@
 
 use std::ffi::OsString;
 use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::Secret;
-use super::section::{Section, Value};
-use super::value::Fault;
+use super::section::{Form, Need, Section, Value};
+use super::value::{self, Fault};
 use super::words::quoted;
 
 /// The largest whole number that TOML promises to hold.
@@ -23,8 +24,19 @@ impl Section<'_> {
         default: Option<&str>,
         read: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<T> {
-        let value = self.given(key, default.map(quoted).as_deref());
-        match (value, default) {
+        self.formed(key, default, Form::Text, read)
+    }
+
+    fn formed<T>(
+        &self,
+        key: &'static str,
+        default: Option<&str>,
+        form: Form,
+        read: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        let shown = default.map(quoted);
+        let need = shown.as_deref().map_or(Need::Must, Need::Default);
+        match (self.given(key, need, form), default) {
             (Some(value), _) => self.text_of(key, default.unwrap_or("…"), value, read),
             (None, Some(default)) => self.proven(key, self.span.clone(), "", read(default)),
             (None, None) => self.missing(key),
@@ -37,8 +49,29 @@ impl Section<'_> {
         key: &'static str,
         read: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<T> {
-        self.given(key, None)
+        self.given(key, Need::May, Form::Text)
             .and_then(|value| self.text_of(key, "…", value, read))
+    }
+
+    /// A duration of this range, in milliseconds.
+    pub(super) fn duration(
+        &self,
+        key: &'static str,
+        default: &str,
+        range_ms: RangeInclusive<u64>,
+    ) -> Option<Duration> {
+        let read = value::duration_within(range_ms);
+        self.formed(key, Some(default), Form::Duration, read)
+    }
+
+    /// A size of this range, in bytes.
+    pub(super) fn size(
+        &self,
+        key: &'static str,
+        default: &str,
+        range: RangeInclusive<usize>,
+    ) -> Option<usize> {
+        self.formed(key, Some(default), Form::Size, value::size_within(range))
     }
 
     /// One of a few words.
@@ -48,7 +81,8 @@ impl Section<'_> {
         default: Option<&str>,
         choices: &[(&'static str, T)],
     ) -> Option<T> {
-        self.text(key, default, |text| chosen(text, choices))
+        let read = |text: &str| chosen(text, choices);
+        self.formed(key, default, Form::Word(words(choices)), read)
     }
 
     /// One of a few words that may be left out.
@@ -57,7 +91,8 @@ impl Section<'_> {
         key: &'static str,
         choices: &[(&'static str, T)],
     ) -> Option<T> {
-        self.optional_text(key, |text| chosen(text, choices))
+        self.given(key, Need::May, Form::Word(words(choices)))
+            .and_then(|value| self.text_of(key, "…", value, |text| chosen(text, choices)))
     }
 
     /// A list of texts.
@@ -67,19 +102,22 @@ impl Section<'_> {
         default: &[&str],
         read: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<Vec<T>> {
-        let texts = self.placed_texts(key, default, read)?;
+        let texts = self.placed_texts(key, default, Form::Text, read)?;
         Some(texts.into_iter().map(|(text, _)| text).collect())
     }
 
-    /// A list of texts, each with its place.
+    /// A list of texts of a form, each with its place.
     pub(super) fn placed_texts<T>(
         &self,
         key: &'static str,
         default: &[&str],
+        form: Form,
         read: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<Vec<(T, Range<usize>)>> {
         let shown: Vec<String> = default.iter().map(|text| quoted(text)).collect();
-        let Some(value) = self.given(key, Some(&format!("[{}]", shown.join(", ")))) else {
+        let shown = format!("[{}]", shown.join(", "));
+        let form = Form::List(Box::new(form));
+        let Some(value) = self.given(key, Need::Default(&shown), form) else {
             let span = self.span.clone();
             return default
                 .iter()
@@ -110,7 +148,9 @@ impl Section<'_> {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let Some(value) = self.given(key, Some(&default.to_string())) else {
+        let shown = default.to_string();
+        let form = Form::Number(range.clone());
+        let Some(value) = self.given(key, Need::Default(&shown), form) else {
             return Some(default);
         };
         let allowed = match range.clone().into_inner() {
@@ -135,7 +175,8 @@ impl Section<'_> {
 
     /// `true` or `false`.
     pub(super) fn flag(&self, key: &'static str, default: bool) -> Option<bool> {
-        let Some(value) = self.given(key, Some(&default.to_string())) else {
+        let shown = default.to_string();
+        let Some(value) = self.given(key, Need::Default(&shown), Form::Flag) else {
             return Some(default);
         };
         match value.get_ref().as_bool() {
@@ -150,13 +191,13 @@ impl Section<'_> {
 
     /// Where a secret is kept, if the key is given.
     pub(super) fn secret(&self, key: &'static str) -> Option<Secret> {
-        self.given(key, None)
+        self.given(key, Need::May, Form::Secret)
             .and_then(|value| self.secret_at(key, value))
     }
 
     /// Where a secret is kept that there must be.
     pub(super) fn required_secret(&self, key: &'static str) -> Option<Secret> {
-        match self.given(key, None) {
+        match self.given(key, Need::Must, Form::Secret) {
             Some(value) => self.secret_at(key, value),
             None => self.missing(key),
         }
@@ -254,10 +295,14 @@ impl Section<'_> {
     }
 }
 
+fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
+    choices.iter().map(|(word, _)| *word).collect()
+}
+
 fn chosen<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, Fault> {
     let found = choices.iter().find(|(word, _)| *word == text);
     found.map(|(_, choice)| *choice).ok_or_else(|| {
-        let words: Vec<_> = choices.iter().map(|(word, _)| quoted(word)).collect();
+        let words: Vec<_> = words(choices).into_iter().map(quoted).collect();
         Fault::new(
             "this is not a word that is known here",
             format!("write {}", words.join(" or ")),

@@ -18,6 +18,7 @@ mod properties;
 pub mod push;
 mod read;
 mod reload;
+mod schema;
 pub mod secret;
 mod section;
 mod show;
@@ -99,6 +100,11 @@ impl Config {
     pub fn show(&self) -> String {
         show::config(self)
     }
+}
+
+/// The JSON Schema of a configuration file, for editors.
+pub fn schema() -> serde_json::Value {
+    schema::schema()
 }
 
 /// The text of the configuration.

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 
 use super::Secret;
 use super::keys::NUMBER_MAX;
-use super::section::Section;
-use super::value::{self, Fault, Network, duration_within, size_within};
+use super::section::{Form, Need, Section};
+use super::value::{self, Fault, Network};
 
 /// How clients are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,14 +188,10 @@ pub(super) fn read(section: Section<'_>) -> Option<Push> {
     let listen = section.text("listen", Some("127.0.0.1:8080"), value::listen);
     let allowed_origins = section.texts("allowed_origins", &[], value::origin);
     let trusted_proxies = section.texts("trusted_proxies", &["127.0.0.0/8", "::1"], value::network);
-    let history = section.text("history", Some("7d"), duration_within(MINUTE..=365 * DAY));
-    let keep_finished = section.text("keep_finished", Some("24h"), duration_within(0..=365 * DAY));
-    let heartbeat = section.text(
-        "heartbeat",
-        Some("25s"),
-        duration_within(SECOND..=10 * MINUTE),
-    );
-    let drain = section.text("drain", Some("20s"), duration_within(0..=10 * MINUTE));
+    let history = section.duration("history", "7d", MINUTE..=365 * DAY);
+    let keep_finished = section.duration("keep_finished", "24h", 0..=365 * DAY);
+    let heartbeat = section.duration("heartbeat", "25s", SECOND..=10 * MINUTE);
+    let drain = section.duration("drain", "20s", 0..=10 * MINUTE);
     let epoch = section.number("epoch", 0, 0..=NUMBER_MAX);
     let state_directory = section.optional_text("state_directory", |text| section.path(text));
     if let (Some(history), Some(keep_finished)) = (history, keep_finished)
@@ -245,12 +241,20 @@ fn tls(section: Section<'_>) -> Option<PushTls> {
 fn auth(section: Section<'_>) -> Option<Auth> {
     let issuer = section.text("issuer", None, value::filled);
     let audience = section.text("audience", Some("outboxd"), value::filled);
-    let algorithms = section.texts("algorithms", &["EdDSA"], Algorithm::read);
-    let keys = match section.given("keys", None) {
+    let known = Form::Word(Algorithm::ALL.map(|(name, _)| name).into());
+    let algorithms = section.placed_texts("algorithms", &["EdDSA"], known, Algorithm::read);
+    let algorithms: Option<Vec<_>> =
+        algorithms.map(|list| list.into_iter().map(|(algorithm, _)| algorithm).collect());
+    let places = [
+        ("jwks_url", Form::Text),
+        ("pem", Form::Text),
+        ("secret", Form::Secret),
+    ];
+    let keys = match section.given("keys", Need::Must, Form::OneOf(places.into())) {
         Some(value) => keys(&section, value),
         None => section.missing("keys"),
     };
-    let leeway = section.text("leeway", Some("30s"), duration_within(0..=5 * MINUTE));
+    let leeway = section.duration("leeway", "30s", 0..=5 * MINUTE);
     let user_claim = section.text("user_claim", Some("sub"), value::filled);
     let grants_claim = section.text("grants_claim", Some("outboxd"), value::filled);
     if let Some(algorithms) = &algorithms
@@ -333,12 +337,12 @@ fn limits(section: Section<'_>) -> Option<Limits> {
     let connections_per_address = section.number("connections_per_address", 0, 0..=10_000_000);
     let unauthenticated = section.number("unauthenticated", 1_000, 1..=10_000_000);
     let subscriptions = section.number("subscriptions", 64, 1..=100_000);
-    let frame = section.text("frame", Some("16KiB"), size_within(KIB..=MIB));
+    let frame = section.size("frame", "16KiB", KIB..=MIB);
     let frames_per_second = section.number("frames_per_second", 10, 1..=100_000);
-    let queue = section.text("queue", Some("256KiB"), size_within(4 * KIB..=64 * MIB));
-    let handshake = section.text("handshake", Some("10s"), duration_within(100..=5 * MINUTE));
-    let auth = section.text("auth", Some("5s"), duration_within(100..=5 * MINUTE));
-    let pong = section.text("pong", Some("10s"), duration_within(100..=5 * MINUTE));
+    let queue = section.size("queue", "256KiB", 4 * KIB..=64 * MIB);
+    let handshake = section.duration("handshake", "10s", 100..=5 * MINUTE);
+    let auth = section.duration("auth", "5s", 100..=5 * MINUTE);
+    let pong = section.duration("pong", "10s", 100..=5 * MINUTE);
     section.end();
     Some(Limits {
         connections: connections?,

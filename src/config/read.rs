@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::diagnostics::Problem;
 use super::keys::NUMBER_MAX;
-use super::section::{Key, Outside, Reader, Section};
-use super::value::{self, Fault, duration_within, size_within};
+use super::section::{Asked, Outside, Reader, Section};
+use super::value::{self, Fault};
 use super::{
     Admin, Batch, Config, ConfigErrors, Kafka, OnRefused, Relay, Source, database, properties, push,
 };
@@ -15,12 +15,12 @@ use super::{
 /// What explains every key.
 const MANUAL: &str = "config/outboxd.toml";
 
-/// Reads a whole file; also returns every key that was asked for.
+/// Reads a whole file; also returns what was asked for.
 pub(super) fn config(
     file: &Path,
     text: &str,
     outside: &Outside<'_>,
-) -> (Result<Config, ConfigErrors>, Vec<Key>) {
+) -> (Result<Config, ConfigErrors>, Asked) {
     let name = file.display().to_string();
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
@@ -31,7 +31,7 @@ pub(super) fn config(
         &absolute,
         &outside.host,
     );
-    let (mut problems, keys) = reader.into_findings();
+    let (mut problems, asked) = reader.into_findings();
     let strict = !broken.is_empty();
     if strict {
         problems = syntax(text, &broken, problems);
@@ -40,7 +40,7 @@ pub(super) fn config(
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(ConfigErrors::new(name, text, problems, strict)),
     };
-    (result, keys)
+    (result, asked)
 }
 
 /// `[admin] socket` alone, also where much else is wrong.
@@ -158,7 +158,7 @@ fn kafka(section: Section<'_>) -> Option<Kafka> {
 fn relay(section: Section<'_>, host: &str, admin: Option<&Admin>) -> Option<Relay> {
     let instance = section.optional_text("instance", value::word);
     // Below two seconds a slow commit or a short pause of the machine would cost the lease.
-    let lease = section.text("lease", Some("10s"), duration_within(2_000..=3_600_000));
+    let lease = section.duration("lease", "10s", 2_000..=3_600_000);
     section.end();
     let port = admin.map_or(0, |admin| admin.listen.port());
     Some(Relay {
@@ -249,9 +249,9 @@ fn source(name: &str, section: Section<'_>) -> Option<Source> {
 }
 
 fn batch(section: Section<'_>) -> Option<Batch> {
-    let linger = section.text("linger", Some("5ms"), duration_within(0..=10_000));
+    let linger = section.duration("linger", "5ms", 0..=10_000);
     let events = section.number("events", 1_000, 1..=10_000);
-    let bytes = section.text("bytes", Some("1MiB"), size_within(1 << 10..=64 << 20));
+    let bytes = section.size("bytes", "1MiB", 1 << 10..=64 << 20);
     section.end();
     Some(Batch {
         linger: linger?,

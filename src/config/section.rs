@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -24,12 +24,58 @@ pub(super) struct Outside<'a> {
 }
 
 /// A key that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     /// Its path, with `*` for a name that the operator chooses.
     pub(super) path: String,
     /// The default as TOML; `None` when there is none.
     pub(super) default: Option<String>,
+    /// Whether its table is wrong without it.
+    pub(super) is_needed: bool,
+    /// What it takes.
+    pub(super) form: Form,
+}
+
+/// Whether a key must be given.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Need<'a> {
+    /// It must.
+    Must,
+    /// Without it something is off.
+    May,
+    /// Without it this holds, as TOML.
+    Default(&'a str),
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A text; here and below, the value of a variable may stand for it.
+    Text,
+    /// A whole number and a unit of time.
+    Duration,
+    /// A whole number and a unit of size.
+    Size,
+    /// One of these words.
+    Word(Vec<&'static str>),
+    /// A list of what this takes.
+    List(Box<Self>),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number of this range.
+    Number(RangeInclusive<u64>),
+    /// Where a secret is kept.
+    Secret,
+    /// A table with exactly one of these keys.
+    OneOf(Vec<(&'static str, Self)>),
+}
+
+/// What was asked for in a file.
+pub(super) struct Asked {
+    /// Every key.
+    pub(super) keys: Vec<Key>,
+    /// Every table, and whether it may be missing even if it has keys that may not.
+    pub(super) tables: Vec<(String, bool)>,
 }
 
 /// Collects what the sections find.
@@ -40,6 +86,7 @@ pub(super) struct Reader<'a> {
     manual: &'static str,
     problems: RefCell<Vec<Problem>>,
     keys: RefCell<Vec<Key>>,
+    tables: RefCell<Vec<(String, bool)>>,
 }
 
 impl<'a> Reader<'a> {
@@ -50,11 +97,17 @@ impl<'a> Reader<'a> {
             manual,
             problems: RefCell::default(),
             keys: RefCell::default(),
+            tables: RefCell::default(),
         }
     }
 
-    pub(super) fn into_findings(self) -> (Vec<Problem>, Vec<Key>) {
-        (self.problems.into_inner(), self.keys.into_inner())
+    /// Everything that is wrong, and what was asked for.
+    pub(super) fn into_findings(self) -> (Vec<Problem>, Asked) {
+        let asked = Asked {
+            keys: self.keys.into_inner(),
+            tables: self.tables.into_inner(),
+        };
+        (self.problems.into_inner(), asked)
     }
 
     fn note(&self, span: Range<usize>, fault: Fault) {
@@ -95,6 +148,16 @@ impl<'a> Section<'a> {
 
     /// A table in this one; an absent one has all its defaults.
     pub(super) fn section(&self, key: &'static str) -> Section<'a> {
+        self.note_table(key, false);
+        self.table_of(key)
+    }
+
+    fn note_table(&self, key: &str, is_optional: bool) {
+        let table = (self.path_of(key), is_optional);
+        self.reader.tables.borrow_mut().push(table);
+    }
+
+    fn table_of(&self, key: &'static str) -> Section<'a> {
         self.asked.borrow_mut().push(key);
         match self.table.and_then(|table| table.get_key_value(key)) {
             Some((name, value)) => self.inner(key, self.title_of(key), name.span(), value),
@@ -110,7 +173,8 @@ impl<'a> Section<'a> {
 
     /// A table in this one, if it is there.
     pub(super) fn optional(&self, key: &'static str) -> Option<Section<'a>> {
-        let section = self.section(key);
+        self.note_table(key, true);
+        let section = self.table_of(key);
         (section.table.is_some() || (section.broken && !self.broken)).then_some(section)
     }
 
@@ -136,6 +200,7 @@ impl<'a> Section<'a> {
         span: Range<usize>,
         value: &'a Value<'a>,
     ) -> Section<'a> {
+        self.note_table("*", true);
         self.inner("*", self.title_of(name), span, value)
     }
 
@@ -199,13 +264,23 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of a key, if it is given. `default` is TOML and only noted here.
-    pub(super) fn given(&self, key: &'static str, default: Option<&str>) -> Option<&'a Value<'a>> {
+    /// The value of a key, if it is given. Whether it must be, and its form, are only noted here.
+    pub(super) fn given(
+        &self,
+        key: &'static str,
+        need: Need<'_>,
+        form: Form,
+    ) -> Option<&'a Value<'a>> {
         self.asked.borrow_mut().push(key);
         let path = self.path_of(key);
         self.reader.keys.borrow_mut().push(Key {
             path,
-            default: default.map(str::to_owned),
+            default: match need {
+                Need::Default(default) => Some(default.to_owned()),
+                Need::Must | Need::May => None,
+            },
+            is_needed: matches!(need, Need::Must),
+            form,
         });
         self.table.and_then(|table| table.get(key))
     }

@@ -30,7 +30,7 @@ impl fmt::Display for Fault {
     }
 }
 
-const DURATION_UNITS: [(&str, u64); 5] = [
+pub(super) const DURATION_UNITS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
     ("m", 60_000),
@@ -38,7 +38,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-const SIZE_UNITS: [(&str, u64); 4] = [
+pub(super) const SIZE_UNITS: [(&str, u64); 4] = [
     ("B", 1),
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),

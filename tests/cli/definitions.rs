@@ -280,6 +280,38 @@ fn everything_that_is_wrong_in_any_file_is_told_at_once() {
 }
 
 #[test]
+fn a_definition_has_a_bounded_number_of_states_and_steps() {
+    let definition = |states: usize, steps: usize| {
+        let mut text =
+            "saga = \"a\"\n[states]\nEND = { kind = \"terminal\", outcome = \"completed\" }\n"
+                .to_owned();
+        for number in 1..states {
+            text += &format!(
+                "S{number} = {{ kind = \"initial\", limit = \"1s\", next = [\"END\"] }}\n"
+            );
+        }
+        text += "[steps]\n";
+        for number in 0..steps {
+            text += &format!("s{number} = {{ service = \"a\", kind = \"read_only\" }}\n");
+        }
+        check(&place(&[("a.toml", &text)]))
+    };
+    assert_eq!(definition(128, 128).code, 0);
+    for (states, steps, say) in [
+        (129, 1, "more than 128 states"),
+        (2, 129, "more than 128 steps"),
+    ] {
+        let ran = definition(states, steps);
+        assert_eq!(ran.code, 78);
+        assert!(
+            ran.err.contains(say) && ran.err.contains("\n1 error in"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
 fn good_definitions_are_counted_and_none_need_be_there() {
     let ran = check(&place(&[("order.toml", GOOD)]));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
@@ -326,4 +358,68 @@ fn versions_of_a_saga_stand_side_by_side_if_it_is_clear_which_one_a_saga_has() {
         assert!(ran.err.contains(say), "{}", ran.err);
         assert!(ran.err.contains("a.toml"), "{}", ran.err);
     }
+}
+
+#[test]
+fn a_definition_is_drawn_for_both_tools() {
+    let other = GOOD.replace("create-order", "cancel-order");
+    let (one, two) = (
+        place(&[("a.toml", GOOD)]),
+        place(&[("a.toml", GOOD), ("b.toml", &other)]),
+    );
+    let graph = |place: &Place, words: &[&str]| {
+        let config = place.config();
+        outboxd(&[&["saga", "graph", "--config", &config], words].concat())
+    };
+    let drawn = graph(&one, &[]);
+    assert_eq!((drawn.code, drawn.err.as_str()), (0, ""));
+    assert!(
+        drawn.out.contains("\nstateDiagram-v2\n") && drawn.out.contains("APPROVAL_PENDING"),
+        "{}",
+        drawn.out
+    );
+    let drawn = graph(&two, &["cancel-order", "--format", "dot"]);
+    assert_eq!((drawn.code, drawn.err.as_str()), (0, ""));
+    assert!(
+        drawn
+            .out
+            .starts_with("digraph saga {\n    label=\"cancel-order, version 1\""),
+        "{}",
+        drawn.out
+    );
+    for (ran, say) in [
+        (graph(&two, &[]), "name one of cancel-order, create-order"),
+        (
+            graph(&two, &["create"]),
+            "create is not defined; defined are cancel-order, create-order",
+        ),
+        (graph(&place(&[]), &[]), "no saga is defined"),
+        (
+            graph(&one, &["--format", "svg"]),
+            "possible values: mermaid, dot",
+        ),
+    ] {
+        assert_eq!(ran.code, 64, "{ran:?}");
+        assert!(ran.err.contains(say), "{}", ran.err);
+    }
+}
+
+/// The TOML of the page about definitions: the configuration, and the head of a newer version.
+#[test]
+fn what_the_page_shows_is_right() {
+    let page = include_str!("../../docs/sagas.md");
+    let blocks = page.split("```toml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    let [configuration, newer] = blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    let rest = GOOD.split_once("version = 1\n").unwrap().1;
+    let newer = format!("{newer}{rest}");
+    let place = place(&[("create-order.toml", GOOD), ("create-order-2.toml", &newer)]);
+    fs::write(place.file(), configuration).unwrap();
+    let ran = check(&place);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains("2 saga definitions"), "{}", ran.out);
 }

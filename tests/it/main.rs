@@ -16,6 +16,7 @@ mod canary;
 mod checks;
 mod denied;
 mod docs;
+mod editors;
 mod install;
 mod kafka_security;
 mod kill;

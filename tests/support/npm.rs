@@ -3,9 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-/// Fetches what the folder's lock file names, unless it is there. Two tests that may do so at the same time have to agree.
+/// One of a program's tests at a time; test programs that share a folder would have to agree.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Fetches what the folder's lock file names, unless it is there.
 pub(crate) fn install(folder: &Path) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = fs::read(folder.join("package-lock.json")).unwrap();
     let installed = folder.join("node_modules/.installed");
     if fs::read(&installed).ok().as_ref() != Some(&lock) {

@@ -166,9 +166,10 @@ fn entities(text: &str) -> String {
     out
 }
 
-/// A text inside Graphviz' quotes.
+/// A text inside Graphviz' quotes, where names of characters count as in HTML.
 fn escaped(text: &str) -> String {
-    plain(text).replace('\\', "\\\\").replace('"', "\\\"")
+    let text = plain(text).replace('&', "&amp;");
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]

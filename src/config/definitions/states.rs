@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::super::section::{Section, Value};
+use super::super::section::{Form, Section, Value};
 use super::super::value::{self, Fault, duration_within};
 use super::super::words::nearest;
 use crate::logic::saga::Outcome;
@@ -54,7 +54,7 @@ fn state(states: &Section<'_>, name: &str, place: Range<usize>, value: &Value<'_
     let section = states.named(name, place.clone(), value);
     let kind = section.choice("kind", None, &StateKind::ALL);
     let limit = section.optional_text("limit", duration_within(1..=LIMIT_MAX));
-    let next = section.placed_texts("next", &[], value::word);
+    let next = section.placed_texts("next", &[], Form::Text, value::word);
     let outcome = section.optional_choice("outcome", &Outcome::ALL.map(|it| (it.as_str(), it)));
     let refuse = |place: Range<usize>, what: &str, remedy: &str| {
         section.refuse(place, Fault::new(format!("`{name}` {what}"), remedy));

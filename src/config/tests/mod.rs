@@ -11,11 +11,13 @@ use super::{Config, ConfigErrors};
 
 mod canary;
 mod database;
+mod definitions;
 mod documented;
 mod properties;
 mod reference;
 mod relations;
 mod reload;
+mod schema;
 mod values;
 
 /// The commented file that the repository ships.
@@ -49,7 +51,8 @@ fn read(text: &str) -> (Result<Config, ConfigErrors>, Vec<Key>) {
         variable: &variable,
         host: "host".to_owned(),
     };
-    read::config(Path::new("/etc/outboxd/outboxd.toml"), text, &outside)
+    let (config, asked) = read::config(Path::new("/etc/outboxd/outboxd.toml"), text, &outside);
+    (config, asked.keys)
 }
 
 fn good(text: &str) -> Config {

@@ -12,6 +12,16 @@ use super::site::Site;
 use crate::support::socket::Socket;
 use crate::support::{block_on, kafka, npm, unique};
 
+/// By it the saga of the session is stuck once, and has something to undo.
+const DEFINITION: &str = r#"
+saga = "create-order"
+[states]
+PENDING = { kind = "initial", limit = "1ms", next = ["DONE"] }
+DONE = { kind = "terminal", outcome = "rejected" }
+[steps]
+ticket = { service = "kitchen", kind = "compensatable", compensation = "CancelTicket" }
+"#;
+
 /// Both sides of a session, as lines.
 struct Heard {
     socket: Socket,
@@ -41,7 +51,8 @@ impl Heard {
 fn the_document_is_valid_and_describes_every_frame_of_a_session() {
     let kafka = kafka();
     let prefix = unique("asyncapi");
-    let site = Site::start(kafka, &prefix, &[], "heartbeat = \"1s\"");
+    let definition = ("sagas/create-order.toml".to_owned(), DEFINITION.to_owned());
+    let site = Site::defined(kafka, &prefix, &[], &[definition], "heartbeat = \"1s\"");
     site.daemon.wait_ready();
     let answer = site.get("/v1/asyncapi.json", &[]);
     let (head, document) = answer.split_once("\r\n\r\n").unwrap();
@@ -90,7 +101,7 @@ fn session(site: &Site, log: &SagaLog) -> Vec<String> {
         Told {
             event: 5,
             state: Some("DONE"),
-            outcome: Some("completed"),
+            outcome: Some("rejected"),
             ..TOLD
         },
         Told {
@@ -115,11 +126,20 @@ fn session(site: &Site, log: &SagaLog) -> Vec<String> {
         for told in &news {
             log.tell(told);
             heard.until(&json!({"saga_id": "o-42"})).await;
+            if told.event == 2 {
+                // Everybody is published beyond its limit.
+                for source in ["orders", "kitchen"] {
+                    let until = json!({"v": 1, "source": source, "published_until": "2999-01-01T00:00:00Z"});
+                    log.raw("o-42", until.to_string().as_bytes());
+                }
+                log.flush();
+                heard.until(&json!({"saga_id": "o-42"})).await;
+            }
         }
         // The first of them was told by a snapshot.
         heard.send(subscribe(3, "o-42")).await;
         heard
-            .until(&json!({"type": "snapshot", "outcome": "completed"}))
+            .until(&json!({"type": "snapshot", "outcome": "rejected"}))
             .await;
         heard
             .send(json!({"type": "subscribe", "id": 4, "saga_type": "create-order"}))

@@ -36,17 +36,18 @@ impl Site {
         Self::configured(&(kafka_block(kafka, prefix) + &blocks), lines, OUR_KEYS)
     }
 
-    /// Starts it for these services with definitions of sagas: each a path below `sagas/` and its text.
+    /// The same with definitions of sagas: each a path below `sagas/` and its text.
     pub(super) fn defined(
         kafka: &Kafka,
         prefix: &str,
         services: &[&Service<'_>],
         files: &[(String, String)],
+        lines: &str,
     ) -> Self {
         let blocks: String = services.iter().map(|service| service.block("")).collect();
         let kafka = kafka_block(kafka, prefix) + "create_topics = true\n";
         let before = kafka + &blocks + "[sagas]\ndefinitions = \"sagas/*.toml\"\n";
-        Self::with_files(&before, "", OUR_KEYS, files)
+        Self::with_files(&before, lines, OUR_KEYS, files)
     }
 
     /// Starts it without services for an issuer whose keys these lines name.

@@ -117,8 +117,8 @@ fn a_saga_beyond_its_limit_is_stuck_until_it_moves_and_never_because_a_relay_is_
     let prefix = unique("stuck");
     let [orders, kitchen] = ["orders", "kitchen"].map(|name| Service::install(postgres, name));
     let files = definitions(&kitchen.name);
-    let sites =
-        [vec![&orders], vec![]].map(|services| Site::defined(kafka, &prefix, &services, &files));
+    let sites = [vec![&orders], vec![]]
+        .map(|services| Site::defined(kafka, &prefix, &services, &files, ""));
     let [site, other] = [&sites[0], &sites[1]];
     let config = kafka_block(kafka, &prefix) + "create_topics = true\n" + &kitchen.block("");
     let cooks = Daemon::start(OUTBOXD, &config);

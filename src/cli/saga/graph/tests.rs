@@ -40,7 +40,7 @@ fn words(text: &str) -> Result<Vec<Word>, String> {
                         None => return Err("a string does not end".into()),
                     }
                 }
-                words.push(Word::Quoted(inner));
+                words.push(Word::Quoted(inner.replace("&amp;", "&")));
             }
             '-' if rest.next_if_eq(&'>').is_some() => words.push(Word::Sign("->".into())),
             '{' | '}' | '[' | ']' | ';' | '=' | ',' => words.push(Word::Sign(c.into())),
