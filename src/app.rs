@@ -4,7 +4,7 @@ mod orders;
 mod sources;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use self::orders::Orders;
 use self::sources::Sources;
 use crate::admin::{self, ControlSocket, HttpListener, View};
+use crate::clock;
 use crate::config::Config;
 use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
@@ -98,10 +99,7 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate()).map_err(host("listening to SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(host("listening to SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(host("listening to SIGHUP"))?;
-    let loaded_at = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let metrics = Metrics::install(loaded_at.as_secs_f64())?;
+    let metrics = Metrics::install(clock::now().as_seconds())?;
     // What may be taken already is tried before any work begins.
     let address = config.admin.listen;
     let listen = |source| AppError::Listen {

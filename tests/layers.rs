@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name of the others; a file below a folder belongs to the folder.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("logic", &["logic"]),
     ("tasks", &[]),
+    ("clock", &["logic"]),
     ("host", &[]),
     ("failpoint", &[]),
     ("authorities", &[]),
@@ -37,7 +38,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ),
     (
         "auth",
-        &["auth", "logic", "config", "metrics", "authorities"],
+        &["auth", "logic", "config", "metrics", "authorities", "clock"],
     ),
     (
         "relay",
@@ -49,6 +50,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
             "config",
             "metrics",
             "tasks",
+            "clock",
             "host",
             "failpoint",
         ],
@@ -56,7 +58,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     (
         "push",
         &[
-            "push", "kafka", "auth", "logic", "config", "metrics", "tasks",
+            "push", "kafka", "auth", "logic", "config", "metrics", "tasks", "clock",
         ],
     ),
     ("admin", &["admin", "logic", "config", "metrics", "tasks"]),
@@ -64,7 +66,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
         "app",
         &[
             "relay", "push", "admin", "outbox", "kafka", "auth", "logic", "config", "metrics",
-            "tasks", "host", "systemd", "logging",
+            "tasks", "clock", "host", "systemd", "logging",
         ],
     ),
 ];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::sources::Sources;
 use super::{GRACE, Half, halved};
 use crate::admin::{Done, Fault, Order, Refusal, Request};
+use crate::clock;
 use crate::config::{Config, Source, SourceChanges};
 use crate::logging;
 use crate::logic::saga::Definitions;
@@ -115,10 +116,7 @@ impl Orders {
         let mut config = self.config.lock().await;
         systemd::reloading();
         let reloaded = self.try_reload(&config).await;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let at = reloaded.is_ok().then_some(now.as_secs_f64());
+        let at = reloaded.is_ok().then(|| clock::now().as_seconds());
         self.metrics.reloaded(at);
         systemd::reloaded();
         match reloaded {

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::fetch::{self, FetchError};
 use super::jwks;
 use super::key::Key;
+use crate::clock;
 use crate::config::push::Algorithm;
 use crate::logic::backoff::Backoff;
 use crate::metrics::KeyMetrics;
@@ -94,8 +95,7 @@ impl Fetched {
                 }
             });
             let fetched = self.fetch().await;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            metrics.fetched(fetched.is_ok(), now.unwrap_or_default().as_secs_f64());
+            metrics.fetched(fetched.is_ok(), clock::now().as_seconds());
             let pause = match fetched {
                 Ok(0) => {
                     warn!(url = %self.url, "push.auth.keys: the issuer has no key that fits push.auth.algorithms: no token can be believed");

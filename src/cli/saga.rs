@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::{Exit, Failure, load};
+use crate::clock;
 use crate::logic::push::partition::{Filter, Listed};
 use crate::logic::push::placement::partition_of;
 use crate::logic::rights::Rights;
@@ -120,7 +120,7 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
             } else if sagas.is_empty() {
                 "no sagas\n".to_owned()
             } else {
-                shown::list(&sagas, now_seconds())
+                shown::list(&sagas, clock::now().as_seconds())
             }
         }
         Command::Show {
@@ -179,11 +179,4 @@ fn defined<'a>(
             format_args!("{wanted} is not defined; {known}"),
         )
     })
-}
-
-fn now_seconds() -> f64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    since.as_secs_f64()
 }

@@ -2,12 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use unicode_width::UnicodeWidthStr;
 
 use super::{Failure, ask, table};
 use crate::admin::{Report, Request};
+use crate::clock;
 use crate::logic::status::{Phase, SourceStatus};
 
 /// The columns without the last error, and which of them may be cut, to no less than so much.
@@ -32,16 +32,13 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
         writeln!(out)?;
         return Ok(());
     }
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     // Where nobody looks at lines, nothing is cut.
     let width = out
         .is_terminal()
         .then(terminal_size::terminal_size)
         .flatten()
         .map(|(width, _)| usize::from(width.0));
-    write!(out, "{}", render(&report, since.as_secs_f64(), width))?;
+    write!(out, "{}", render(&report, clock::now().as_seconds(), width))?;
     Ok(())
 }
 

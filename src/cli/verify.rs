@@ -5,7 +5,6 @@ mod report;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ use self::report::Report;
 use super::dead_letters::find;
 use super::progress::Progress;
 use super::{Exit, Failure, load};
+use crate::clock;
 use crate::config::{Config, OnRefused, Source};
 use crate::kafka::{CheckpointLog, Clients, TopicLog, Topics};
 use crate::logic::checkpoint::Checkpoint;
@@ -197,7 +197,11 @@ impl Scene<'_> {
                 )
             });
         }
-        Ok(Reach::new(log.may_be_cut, kept, now_ms() - since_ms))
+        Ok(Reach::new(
+            log.may_be_cut,
+            kept,
+            clock::now().as_ms() - since_ms,
+        ))
     }
 
     /// Looks at doubts again.
@@ -281,11 +285,4 @@ fn standing(look: &Look, ahead: &HashSet<i64>, row: &BookRow) -> Standing {
     } else {
         Standing::Waiting
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

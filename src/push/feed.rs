@@ -1,7 +1,7 @@
 //! One actor per partition of the saga topic: what the log says and what clients ask for meet in its mailbox. Never waits for a client.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
@@ -325,12 +325,4 @@ impl Actor {
         self.actors.metrics.hidden.increment(1);
         info!(saga_type = %key.saga_type, saga_id = %key.saga_id, "somebody asked for a saga that is not theirs");
     }
-}
-
-/// The wall clock, in milliseconds since 1970.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

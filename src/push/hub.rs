@@ -14,6 +14,7 @@ use super::register::Register;
 use super::terms::Terms;
 use super::warm::Head;
 use crate::auth::Refused;
+use crate::clock;
 use crate::config::push::Limits;
 use crate::kafka::{KafkaError, SagaLog, SagaLogRecord};
 use crate::logic::event::Timestamp;
@@ -148,8 +149,7 @@ impl Hub {
         #[expect(clippy::cast_precision_loss, reason = "a histogram")]
         self.metrics.queue_bytes.record(waited as f64);
         for happened in frames.iter().filter_map(|frame| frame.first_write()) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let took = now.unwrap_or_default().as_secs_f64() - happened.as_seconds();
+            let took = clock::now().as_seconds() - happened.as_seconds();
             self.metrics.insert_to_push.record(took.max(0.0));
         }
     }

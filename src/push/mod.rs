@@ -32,6 +32,7 @@ use self::hub::{Hub, Log};
 use self::terms::Terms;
 use self::warm::{Head, Known, Warm};
 use crate::auth::AuthError;
+use crate::clock;
 use crate::config;
 use crate::kafka::{Clients, Owner, SagaLog, SagaLogError, Topics};
 use crate::logic::backoff::Backoff;
@@ -269,7 +270,7 @@ impl Reader {
             token: ended.clone(),
         };
         let history_ms = i64::try_from(config.history.as_millis()).unwrap_or(i64::MAX);
-        let since_ms = feed::now_ms().saturating_sub(history_ms);
+        let since_ms = clock::now().as_ms().saturating_sub(history_ms);
         let never = CancellationToken::new();
         let reading = log.read(since_ms, owners, Some(self.health.clone()), &never);
         let serving = async {

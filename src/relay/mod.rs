@@ -11,7 +11,7 @@ mod wish;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ pub use wish::Handle;
 
 use wish::Wishes;
 
+use crate::clock;
 use crate::config;
 use crate::host;
 use crate::kafka::{Clients, KafkaError, Topics};
@@ -413,7 +414,7 @@ impl Relay {
         }
         self.status.send_modify(|status| {
             status.phase = phase;
-            status.last_error = Some((now().as_seconds(), text));
+            status.last_error = Some((clock::now().as_seconds(), text));
         });
     }
 }
@@ -492,14 +493,6 @@ impl Drop for Leading {
     fn drop(&mut self) {
         self.leads.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The wall clock.
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A number in 0..1 for spreading pauses; needs no quality.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::{Left, Relay, RelayError, Replace, now};
+use super::{Left, Relay, RelayError, Replace};
+use crate::clock::now;
 use crate::config::OnRefused;
 use crate::failpoint::{Sabotage, sabotaged};
 use crate::kafka::{ALONE, Committed, Outcome, Pending, Publisher, Transaction};

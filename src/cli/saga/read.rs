@@ -2,13 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Exit, Failure};
+use crate::clock;
 use crate::config::Config;
 use crate::kafka::{Clients, Fed, Owner, SagaLog, SagaLogError, Topics};
 use crate::logic::push::frames::Frame;
@@ -63,7 +64,7 @@ pub(super) async fn read(
             .map(|(mailbox, number)| fold(number, keep, definitions, mailbox, &progress)),
     );
     let history_ms = i64::try_from(keep.history.as_millis()).unwrap_or(i64::MAX);
-    let since_ms = now_ms().saturating_sub(history_ms);
+    let since_ms = clock::now().as_ms().saturating_sub(history_ms);
     let never = CancellationToken::new();
     tokio::select! {
         partitions = folding => {
@@ -136,13 +137,6 @@ impl Progress {
             let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl From<SagaLogError> for Failure {

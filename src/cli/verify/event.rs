@@ -6,8 +6,9 @@ use std::io::Write;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Args, SLACK_MS, Scene, now_ms, standing};
+use super::{Args, SLACK_MS, Scene, standing};
 use crate::cli::{Exit, Failure, table};
+use crate::clock;
 use crate::kafka::TopicLog;
 use crate::logic::verify::{Kept, Reach, Sighting, Standing};
 use crate::outbox::{BookLetter, BookRow, Look};
@@ -192,7 +193,7 @@ async fn read(
             .progress
             .tell(|| format!("{topic}: {count} records read, of {} offsets", log.offsets));
     }
-    let age_ms = since_ms.map_or(i64::MAX, |since_ms| now_ms() - since_ms);
+    let age_ms = since_ms.map_or(i64::MAX, |since_ms| clock::now().as_ms() - since_ms);
     let reach = Reach::new(log.may_be_cut, kept, age_ms);
     records.reaches.insert(topic.to_owned(), reach);
     Ok(())

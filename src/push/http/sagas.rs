@@ -16,13 +16,13 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::access;
-use crate::logic::event::Timestamp;
+use crate::clock;
 use crate::logic::push::partition::Filter;
 use crate::logic::push::session::Access;
 use crate::logic::rights::{Rights, Types};
 use crate::logic::saga::SagaKey;
 use crate::metrics::{Rejected, Transport};
-use crate::push::feed::{Ask, Mail, now_ms};
+use crate::push::feed::{Ask, Mail};
 use crate::push::hub::{Hub, Log};
 use crate::push::listener::Guest;
 use crate::push::problem::Problem;
@@ -226,8 +226,7 @@ pub(super) async fn overview(
     let rights = access(&hub, &guest, &headers).await?.rights;
     granted(&hub, &rights, None)?;
     let overview = log.overview().await.ok_or_else(Problem::not_ready)?;
-    let now = Timestamp(now_ms().saturating_mul(1_000));
-    Ok(json(overview.text(&rights, now)))
+    Ok(json(overview.text(&rights, clock::now())))
 }
 
 /// The events of one saga as the log has them, for those with a grant.
