@@ -19,8 +19,6 @@ use crate::tasks::attached_blocking;
 #[derive(Debug, Clone, Copy)]
 struct Known {
     state: TopicState,
-    /// As far as we may ask.
-    keyed: bool,
     partitions: i32,
     /// As the broker says; where we may not ask it, what it has taken for granted or not taken so far.
     max_message_bytes: usize,
@@ -91,11 +89,7 @@ impl Topics {
                 Some(known) => known,
                 None => self.ask(name).await?,
             };
-            let state = match known.state {
-                TopicState::Usable if known.keyed => TopicState::Keyed,
-                state => state,
-            };
-            states.insert(name.to_owned(), state);
+            states.insert(name.to_owned(), known.state);
         }
         Ok(states)
     }
@@ -120,9 +114,7 @@ impl Topics {
     /// The largest produce batch that every topic known so far takes.
     pub fn batch_bytes(&self) -> usize {
         let known = self.known();
-        let limits = known
-            .values()
-            .filter(|topic| topic.state == TopicState::Usable);
+        let limits = known.values().filter(|topic| topic.state.is_usable());
         let smallest = limits
             .map(|topic| topic.max_message_bytes)
             .min()
@@ -238,7 +230,7 @@ impl Topics {
     /// A created topic takes a moment to be known to every broker.
     async fn await_usable(&self, name: &str) -> Result<(), KafkaError> {
         let until = Instant::now() + REQUEST;
-        while self.ask(name).await?.state != TopicState::Usable {
+        while !self.ask(name).await?.state.is_usable() {
             if Instant::now() >= until {
                 let why = "was created, but does not appear".to_owned();
                 return Err(KafkaError::OwnTopic {
@@ -257,11 +249,7 @@ impl Topics {
 
     fn remembered(&self, name: &str) -> Option<Known> {
         let known = self.known().get(name).copied()?;
-        let lasts = if known.state == TopicState::Usable {
-            FRESH
-        } else {
-            AWAY
-        };
+        let lasts = if known.state.is_usable() { FRESH } else { AWAY };
         (known.since.elapsed() < lasts).then_some(known)
     }
 
@@ -287,7 +275,10 @@ impl Topics {
             let [limit, policy] = settings.unwrap_or_default();
             let limit = limit.and_then(|limit| limit.parse().ok());
             known.max_message_bytes = limit.or(learned).unwrap_or(USUAL_MAX_BYTES);
-            known.keyed = policy.is_some_and(|policy| policy.contains("compact"));
+            // As far as we may ask.
+            if policy.is_some_and(|policy| policy.contains("compact")) {
+                known.state = TopicState::Keyed;
+            }
         }
         let before = {
             let mut all = self.known();
@@ -298,7 +289,7 @@ impl Topics {
         };
         if let Some(before) = before.filter(|before| before.partitions > 0)
             && known.partitions != before.partitions
-            && known.state == TopicState::Usable
+            && known.state.is_usable()
         {
             let (was, is) = (before.partitions, known.partitions);
             warn!(
@@ -349,7 +340,6 @@ impl Topics {
         let since = Instant::now();
         Ok(Known {
             state,
-            keyed: false,
             partitions,
             max_message_bytes: USUAL_MAX_BYTES,
             since,
