@@ -76,6 +76,16 @@ pub enum KafkaError {
     },
 }
 
+impl KafkaError {
+    /// A thread of ours ended in the middle of it.
+    pub(super) fn panicked(what: &str) -> Self {
+        Self::Failed {
+            what: what.to_owned(),
+            why: "the reader panicked".to_owned(),
+        }
+    }
+}
+
 impl Clients {
     /// For the cluster in the configuration; `instance` shows in the brokers' logs.
     pub fn new(kafka: config::Kafka, instance: &str) -> Self {

@@ -100,10 +100,7 @@ async fn readable(clients: &Clients, topic: &str) -> Result<(), KafkaError> {
             why: "its leader does not answer".to_owned(),
         })
     });
-    asked.await.unwrap_or_else(|_| {
-        Err(KafkaError::Failed {
-            what: "reading a topic".to_owned(),
-            why: "the reader panicked".to_owned(),
-        })
-    })
+    asked
+        .await
+        .unwrap_or_else(|_| Err(KafkaError::panicked("reading a topic")))
 }

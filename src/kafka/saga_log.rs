@@ -192,8 +192,5 @@ impl SagaLog {
 }
 
 fn panicked() -> KafkaError {
-    KafkaError::Failed {
-        what: "reading sagas".to_owned(),
-        why: "the reader panicked".to_owned(),
-    }
+    KafkaError::panicked("reading sagas")
 }
