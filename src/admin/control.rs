@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::oneshot;
 
-pub use ask::{ask, status};
+pub use ask::ask;
 pub use serve::ControlSocket;
 
 use crate::logic::push::kick::Kick;

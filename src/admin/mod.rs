@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use control::{
-    ControlError, ControlSocket, Done, Fault, Kicked, Order, Refusal, Report, Request, ask, status,
+    ControlError, ControlSocket, Done, Fault, Kicked, Order, Refusal, Report, Request, ask,
 };
 pub use http::HttpListener;
 

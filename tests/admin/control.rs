@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use outboxd::admin::{self, ControlError, ControlSocket, Done, Fault, Refusal, Request};
+use outboxd::admin::{self, ControlError, ControlSocket, Done, Fault, Refusal, Report, Request};
 use outboxd::logic::status::Phase;
 use outboxd::tasks::{Attached, attached};
 use serde_json::Value;
@@ -17,6 +17,10 @@ use super::world::World;
 async fn serve(world: &World, path: &Path) -> Attached<()> {
     let socket = ControlSocket::bind(path).await.unwrap();
     attached(socket.serve(world.view.clone(), world.orders.clone(), world.stop.clone()))
+}
+
+async fn status(path: &Path) -> Result<Report, ControlError> {
+    admin::ask(path, &Request::Status).await
 }
 
 async fn say(path: &Path, request: &[u8]) -> Value {
@@ -33,12 +37,12 @@ async fn the_daemon_tells_how_each_source_is_doing() {
     let path = directory.path().join("ctl.sock");
     let world = World::with(&[("orders", Phase::Leading)]);
     let _control = serve(&world, &path).await;
-    let report = admin::status(&path).await.unwrap();
+    let report = status(&path).await.unwrap();
     assert_eq!(report.instance, "here:9464");
     assert_eq!(report.sources, [world.sources[0].borrow().clone()]);
     assert!(!report.draining);
     world.draining.cancel();
-    assert!(admin::status(&path).await.unwrap().draining);
+    assert!(status(&path).await.unwrap().draining);
 }
 
 #[tokio::test]
@@ -75,7 +79,7 @@ async fn a_bad_request_is_answered_and_harms_nobody() {
     long.push(b'\n');
     let answer = say(&path, &long).await;
     assert_eq!(answer["error"], "a request has at most 64 KiB");
-    assert!(admin::status(&path).await.is_ok());
+    assert!(status(&path).await.is_ok());
 }
 
 #[tokio::test]
@@ -126,7 +130,7 @@ async fn a_client_that_says_nothing_holds_up_nobody_and_is_left() {
     let _control = serve(&World::with(&[]), &path).await;
     let mut silent = UnixStream::connect(&path).await.unwrap();
     silent.write_all(b"{").await.unwrap();
-    let quick = tokio::time::timeout(Duration::from_secs(3), admin::status(&path)).await;
+    let quick = tokio::time::timeout(Duration::from_secs(3), status(&path)).await;
     assert!(matches!(quick, Ok(Ok(_))), "{quick:?}");
     let left = tokio::time::timeout(Duration::from_secs(20), silent.read(&mut [0])).await;
     assert!(matches!(left, Ok(Ok(0))), "{left:?}");
@@ -159,14 +163,14 @@ async fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let world = World::with(&[]);
     let _control = serve(&world, &path).await;
-    assert!(admin::status(&path).await.is_ok());
+    assert!(status(&path).await.is_ok());
     let second = ControlSocket::bind(&path).await;
     assert!(
         matches!(second, Err(ControlError::Taken { .. })),
         "{second:?}"
     );
     assert!(
-        admin::status(&path).await.is_ok(),
+        status(&path).await.is_ok(),
         "the second daemon must not harm the first"
     );
 }
@@ -218,7 +222,7 @@ async fn a_missing_directory_and_a_missing_daemon_are_named() {
         error.contains("directory /nonexistent does not exist"),
         "{error}"
     );
-    let error = admin::status(nowhere).await.unwrap_err();
+    let error = status(nowhere).await.unwrap_err();
     assert!(matches!(error, ControlError::Nobody { .. }), "{error}");
     assert!(
         error.to_string().contains("/nonexistent/ctl.sock"),
@@ -231,7 +235,7 @@ async fn a_daemon_that_does_not_answer_is_not_waited_for_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ctl.sock");
     let _deaf = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let error = admin::status(&path).await.unwrap_err();
+    let error = status(&path).await.unwrap_err();
     assert!(matches!(error, ControlError::Silent { .. }), "{error}");
 }
 

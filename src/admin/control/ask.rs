@@ -7,12 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::{ANSWER_BYTES, ControlError, Line, Report, Request, line, unreachable};
-
-/// Asks the daemon at `path` how it is doing.
-pub async fn status(path: &Path) -> Result<Report, ControlError> {
-    ask(path, &Request::Status).await
-}
+use super::{ANSWER_BYTES, ControlError, Line, Request, line, unreachable};
 
 /// Asks the daemon at `path` anything.
 pub async fn ask<A: DeserializeOwned>(path: &Path, request: &Request) -> Result<A, ControlError> {
