@@ -158,13 +158,8 @@ fn rights() -> Arc<Rights> {
 
 fn listed(partition: &Partition<Client>) -> Vec<Value> {
     let filter = Filter {
-        saga_type: None,
-        state: None,
-        stuck: false,
-        finished: None,
-        newest: false,
-        after: None,
         limit: usize::MAX,
+        ..Filter::default()
     };
     let listed = partition.list(&filter, &rights());
     let read = |snapshot: &str| serde_json::from_str(snapshot).expect("a snapshot is JSON");

@@ -99,10 +99,8 @@ pub(super) async fn execute(file: &Path, args: Args) -> Result<(), Failure> {
                 saga_type,
                 state,
                 stuck,
-                finished: None,
-                newest: false,
-                after: None,
                 limit,
+                ..Filter::default()
             };
             let partitions = read(&config, &definitions).await?;
             let listed = partitions

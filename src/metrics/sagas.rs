@@ -41,7 +41,8 @@ impl SagaMetrics {
                 Some(since) => since.is_none(),
                 None => now.is_stuck,
             },
-            ..now.clone()
+            saga_type: Arc::clone(&now.saga_type),
+            definition: now.definition.clone(),
         };
         if changed.began {
             self.count(now, 1.0);

@@ -221,10 +221,14 @@ impl Log {
         *now = Arc::new(settings);
     }
 
+    /// The number of a saga's partition.
+    fn number(&self, key: &SagaKey) -> i32 {
+        let count = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+        partition_of(&key.saga_id, count)
+    }
+
     fn partition(&self, key: &SagaKey) -> Option<&mpsc::Sender<Mail>> {
-        let count = i32::try_from(self.partitions.len()).ok()?;
-        let number = partition_of(&key.saga_id, count);
-        self.partitions.get(usize::try_from(number).ok()?)
+        self.partitions.get(usize::try_from(self.number(key)).ok()?)
     }
 
     /// Puts something into the mailbox of a saga's partition. If nobody reads it any more, the log has ended.
@@ -240,9 +244,7 @@ impl Log {
         key: &SagaKey,
         offsets: Vec<i64>,
     ) -> Result<Vec<SagaLogRecord>, KafkaError> {
-        let count = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
-        let partition = partition_of(&key.saga_id, count);
-        self.topic.pick(partition, offsets).await
+        self.topic.pick(self.number(key), offsets).await
     }
 
     /// What all partitions have, counted a second ago at most; none if nobody reads the log any more.

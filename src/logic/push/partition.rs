@@ -234,11 +234,9 @@ impl<S: Sink> Partition<S> {
         let mut before = None;
         let mut had_user = false;
         let change = if let Some(kept) = of_type.get_mut(&key.saga_id) {
-            if let Some(definition) = kept.saga.definition() {
-                let saga_type = &key.saga_type;
-                self.overdue
-                    .reported(saga_type, definition, &report.source, self.log_ms);
-            }
+            let definition = kept.saga.definition();
+            self.overdue
+                .reported(&key.saga_type, definition, &report.source, self.log_ms);
             if offset <= kept.saga.version {
                 return Applied::Held;
             }
@@ -251,11 +249,8 @@ impl<S: Sink> Partition<S> {
             change
         } else {
             let definition = self.definitions.of(&key.saga_type, report.at);
-            if let Some(definition) = definition {
-                let saga_type = &key.saga_type;
-                self.overdue
-                    .reported(saga_type, definition, &report.source, self.log_ms);
-            }
+            self.overdue
+                .reported(&key.saga_type, definition, &report.source, self.log_ms);
             let (saga, change) = Saga::begin(report, offset, self.whole, definition);
             self.begun += 1;
             let kept = Kept {

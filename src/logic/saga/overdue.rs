@@ -88,14 +88,17 @@ impl Overdue {
         known.filter_map(|(name, source)| Some((&**name, source.until?)))
     }
 
-    /// A source has reported on a saga that has a definition.
+    /// A source has reported on a saga; without a definition it has no limits, and nobody is waited for.
     pub fn reported(
         &mut self,
         saga_type: &str,
-        definition: &Definition,
+        definition: Option<&Arc<Definition>>,
         source: &str,
         log_ms: i64,
     ) {
+        let Some(definition) = definition else {
+            return;
+        };
         let types = &mut self.heard.types;
         if !types.contains_key(saga_type) {
             types.insert(saga_type.into(), OfType::default());

@@ -15,8 +15,8 @@ pub struct Listed {
     pub snapshot: String,
 }
 
-/// Which sagas a list shows.
-#[derive(Debug, Clone)]
+/// Which sagas a list shows: those that pass all of it, the first `limit` of them. By default none, so give a `limit`.
+#[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Only this type.
     pub saga_type: Option<String>,

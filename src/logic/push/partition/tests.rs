@@ -480,13 +480,8 @@ fn a_list_is_stalest_first_and_goes_on_after_a_place() {
         );
     }
     let all = Filter {
-        saga_type: None,
-        state: None,
-        stuck: false,
-        finished: None,
-        newest: false,
-        after: None,
         limit: 2,
+        ..Filter::default()
     };
     let seen = |filter: &Filter, rights: &Rights| -> Vec<_> {
         let listed = partition.list(filter, rights);
@@ -643,13 +638,9 @@ fn the_stuck_are_listed_by_the_last_report_on_them() {
         },
     );
     let mut filter = Filter {
-        saga_type: None,
-        state: None,
         stuck: true,
-        finished: None,
-        newest: false,
-        after: None,
         limit: 2,
+        ..Filter::default()
     };
     let granted = rights(None, &["*"]);
     let listed = |filter: &Filter| -> Vec<_> {

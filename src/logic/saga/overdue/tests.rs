@@ -16,8 +16,12 @@ struct Log {
 
 impl Log {
     fn reported(&mut self, source: &str, at: i64) {
-        self.overdue
-            .reported("create-order", &create_order(), source, at * 1_000);
+        self.overdue.reported(
+            "create-order",
+            Some(&Arc::new(create_order())),
+            source,
+            at * 1_000,
+        );
     }
 
     fn begins(&mut self, id: &str, at: i64) -> Deadline {

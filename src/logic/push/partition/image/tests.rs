@@ -119,13 +119,8 @@ fn apply(partition: &mut Partition<Nobody>, records: &[(i64, i64, String)]) {
 fn all(partition: &Partition<Nobody>) -> (Base, Vec<(i64, String)>, Vec<u8>) {
     let everything = serde_json::json!([{"saga_type": "*"}]);
     let filter = Filter {
-        saga_type: None,
-        state: None,
-        stuck: false,
-        finished: None,
-        newest: false,
-        after: None,
         limit: usize::MAX,
+        ..Filter::default()
     };
     let listed = partition.list(&filter, &Rights::new(None, Some(&everything)));
     let listed = listed.into_iter().map(|it| (it.place.0, it.snapshot));
