@@ -2,10 +2,12 @@
 //! is carried out and the answer is on its way. Never changes a byte.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use super::proxy::pass_on;
 
 /// On which side of a statement the cut is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +35,8 @@ pub(crate) struct Cutter {
 impl Cutter {
     /// Passes connections on to this port.
     pub(crate) fn listen(server: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("it listens").port();
         let state = Arc::new(State::default());
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) {
-                    let state = Arc::clone(&shared);
-                    thread::spawn(move || relay(client, server, &state));
-                }
-            }
-        });
+        let port = pass_on((Ipv4Addr::LOCALHOST, server), Arc::clone(&state), relay);
         Self { state, port }
     }
 

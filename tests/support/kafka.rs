@@ -120,13 +120,7 @@ impl Builder {
             .collect::<String>();
         let mut format = vec!["format", "--cluster-id", &cluster, "--config", &broker];
         format.extend(self.passwords.iter().map(String::as_str));
-        guardian.run(&java(
-            &jars,
-            true,
-            "WARN",
-            "kafka.tools.StorageTool",
-            &format,
-        ));
+        guardian.run(&storage_tool(&jars, &format));
         let kafka = Kafka {
             command: java(&jars, !self.optimised, "WARN", "kafka.Kafka", &[&broker]),
             fence: java(&jars, true, "INFO", "kafka.Kafka", &[&fence]),
@@ -202,6 +196,11 @@ fn controller_properties(directory: &Path, controller: &str) -> BTreeMap<String,
     properties
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
+}
+
+/// The words that run Kafka's tool for the directories of a broker.
+fn storage_tool(jars: &Path, arguments: &[&str]) -> Vec<String> {
+    java(jars, true, "WARN", "kafka.tools.StorageTool", arguments)
 }
 
 /// The words that run a class of Kafka's.
@@ -283,13 +282,7 @@ impl Kafka {
         fs::write(&file, lines.collect::<String>()).expect("the directory is writable");
         let file = file.display().to_string();
         let format = ["format", "--cluster-id", &self.cluster, "--config", &file];
-        guardian.run(&java(
-            &jars,
-            true,
-            "WARN",
-            "kafka.tools.StorageTool",
-            &format,
-        ));
+        guardian.run(&storage_tool(&jars, &format));
         let broker = Self {
             command: java(&jars, true, "WARN", "kafka.Kafka", &[&file]),
             fence: Vec::new(),

@@ -2,7 +2,7 @@
 //! long forgotten. Never changes a byte.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -51,6 +51,26 @@ impl State {
     }
 }
 
+/// Listens as long as the process lives, and gives each client and a connection to `server` to `relay`; gives the port.
+pub(super) fn pass_on<S: Send + Sync + 'static>(
+    server: impl ToSocketAddrs + Send + 'static,
+    state: Arc<S>,
+    relay: fn(TcpStream, TcpStream, &S),
+) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = listener.local_addr().expect("it listens").port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // A server that is down refuses, and so do we.
+            if let Ok(server) = TcpStream::connect(&server) {
+                let state = Arc::clone(&state);
+                thread::spawn(move || relay(client, server, &state));
+            }
+        }
+    });
+    port
+}
+
 /// Listens as long as the process lives.
 pub(crate) struct Proxy {
     state: Arc<State>,
@@ -60,19 +80,8 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Passes connections on to a broker, which may come later and has to advertise this address.
     pub(crate) fn listen(broker: String) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("it listens").port();
         let state = Arc::new(State::default());
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                // A broker that is down refuses, and so do we.
-                if let Ok(broker) = TcpStream::connect(&broker) {
-                    let state = Arc::clone(&shared);
-                    thread::spawn(move || relay(client, broker, &state));
-                }
-            }
-        });
+        let port = pass_on(broker, Arc::clone(&state), relay);
         Self { state, port }
     }
 
