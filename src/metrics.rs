@@ -1,5 +1,5 @@
-//! Every metric with its labels; the names are in [`table`]. Parts get a typed handle and never name one. Labels come from
-//! the configuration, from closed lists or from the cluster's brokers; never from a row.
+//! Every metric with its labels; the names are in `metrics/table.rs`. Parts get a typed handle and never name one. Labels
+//! come from the configuration, from closed lists or from the cluster's brokers; never from a row.
 #![expect(
     clippy::disallowed_macros,
     reason = "this is the one place that names metrics"

@@ -341,6 +341,30 @@ fn shells_complete_every_command() {
 }
 
 #[test]
+fn what_prints_a_table_prints_json_as_well() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+    let mut printing = 0;
+    for entry in fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() || path.ends_with("table.rs") {
+            continue;
+        }
+        let folder = fs::read_dir(path.with_extension("")).into_iter().flatten();
+        let files = folder
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file());
+        let command = [path].into_iter().chain(files);
+        let command: String = command
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        let prints = command.contains("table::render(");
+        assert!(!prints || command.contains("json: bool"), "{command}");
+        printing += usize::from(prints);
+    }
+    assert_eq!(printing, 5);
+}
+
+#[test]
 fn what_config_show_prints_is_a_configuration_that_shows_the_same() {
     let place = Place::with(
         "[kafka.properties]\n\"sasl.password\" = { env = \"KAFKA\" }\n\"client.id\" = \"ä \\\"x\\\" \\\\ \\n\"\n\

@@ -7,6 +7,7 @@ use outboxd::logic::push::placement::partition_of;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
+use super::log::{SagaLog, TOLD, Told};
 use super::site::Site;
 use crate::site::outboxd;
 use crate::support::consumer::read_all;
@@ -230,4 +231,75 @@ fn a_saga_beyond_its_limit_is_stuck_until_it_moves_and_never_because_a_relay_is_
             panic!("{saga} is at {version}, stuck: {is_stuck}, by the log, and shown as {shown}");
         }
     }
+}
+
+#[test]
+fn a_saga_keeps_the_definition_that_it_began_with_over_a_reload_and_a_restart() {
+    let (kafka, prefix) = (kafka(), unique("kept"));
+    let definition = |version: u32, step: &str| {
+        format!(
+            "saga = \"create-order\"\nversion = {version}\n[states]\n\
+             PENDING = {{ kind = \"initial\", limit = \"1h\", next = [\"DONE\"] }}\n\
+             DONE = {{ kind = \"terminal\", outcome = \"completed\" }}\n\
+             [steps]\n{step} = {{ service = \"kitchen\", kind = \"retriable\" }}\n"
+        )
+    };
+    let file = "sagas/create-order.toml";
+    let files = [(file.to_owned(), definition(1, "cook"))];
+    let site = Site::defined(kafka, &prefix, &[], &files, "state_directory = \"state\"\n");
+    site.daemon.wait_ready();
+    let log = SagaLog::plain(kafka, &prefix);
+    let mut event = 0;
+    let mut begin = |saga_id| {
+        event += 1;
+        log.tell(&Told {
+            saga_id,
+            event,
+            ..TOLD
+        });
+        site.wait_state(saga_id, "PENDING");
+    };
+    let defined = |id: &str| {
+        let saga = snapshot(&site, "create-order", id);
+        (saga["definition"].clone(), saga["remaining_steps"].clone())
+    };
+    let reload = || {
+        let config = site.daemon.config();
+        outboxd(&[
+            "ctl",
+            "reload",
+            "--wait",
+            "--config",
+            config.to_str().unwrap(),
+        ])
+    };
+    let (first, second) = ((json!(1), json!(["cook"])), (json!(2), json!(["fry"])));
+    begin("a");
+    site.daemon.write(
+        file,
+        &definition(2, "fry").replace("[\"DONE\"]", "[\"DNE\"]"),
+    );
+    let ended = reload();
+    assert_eq!(ended.code, 78, "{ended:?}");
+    assert!(
+        ended.err.contains("create-order.toml:4:") && ended.err.contains("did you mean `DONE`?"),
+        "{}",
+        ended.err
+    );
+    begin("b");
+    assert_eq!(
+        [defined("a"), defined("b")],
+        [first.clone(), first.clone()],
+        "nothing was applied"
+    );
+    site.daemon.write(file, &definition(2, "fry"));
+    let ended = reload();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    begin("c");
+    let now = [first.clone(), first, second];
+    assert_eq!(["a", "b", "c"].map(defined), now);
+    assert_eq!(site.daemon.terminate(), 0);
+    site.daemon.start_again();
+    site.daemon.wait_ready();
+    assert_eq!(["a", "b", "c"].map(defined), now);
 }
