@@ -315,8 +315,11 @@ impl Demo {
     /// Starts it in a process group of its own, as a shell does.
     fn start(arguments: &[&str]) -> Self {
         let (reader, writer) = io::pipe().unwrap();
-        let mut command = Command::new("make");
-        command.arg("demo").args(arguments);
+        // Ctrl-C works as in a terminal, also where the tests were started in the background, which ignores it.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT", "make", "demo"])
+            .args(arguments);
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .process_group(0);

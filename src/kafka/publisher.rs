@@ -79,6 +79,9 @@ const GLANCE: Duration = Duration::from_micros(100);
 /// How often an idle producer is looked after.
 const IDLE: Duration = Duration::from_secs(1);
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a producer that is being initialized is looked at: whether somebody still waits for it, and whether the transaction
+/// that it fenced has ended by now. The library by itself would look again after half a second only.
+const INIT_GLANCE: Duration = Duration::from_millis(100);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A batch and its saga records; the batch is capped below that.
 const QUEUE_MESSAGES: &str = "100000";
@@ -125,7 +128,8 @@ impl Publisher {
         let (ready, opened) = oneshot::channel();
         let (clients, id) = (clients.clone(), transactional_id.to_owned());
         let thread = move || {
-            let producer = match start(&clients, &config, queue_messages) {
+            let waited_for = || !ready.is_closed();
+            let producer = match start(&clients, &config, queue_messages, waited_for) {
                 Ok(producer) => producer,
                 Err(error) => return drop(ready.send(Err(error))),
             };
@@ -188,6 +192,7 @@ fn start(
     clients: &Clients,
     config: &ClientConfig,
     queue_messages: Gauge,
+    waited_for: impl Fn() -> bool,
 ) -> Result<Transactional, KafkaError> {
     let producer: Transactional = clients.create(
         config,
@@ -198,9 +203,22 @@ fn start(
     let topic = clients.saga_topic();
     let connected = producer.client().fetch_metadata(Some(&topic), INIT_TIMEOUT);
     connected.map_err(failed)?;
-    producer.init_transactions(INIT_TIMEOUT).map_err(failed)?;
+    init(&producer, waited_for).map_err(failed)?;
     failpoint::pass(Point::Init);
     Ok(producer)
+}
+
+/// Fences every other producer of the same `transactional.id`. Each try of the library fences whoever is at work by then: when
+/// nobody waits for this one any more, such as after the lease was found to be somebody else's, it has to end.
+fn init(producer: &Transactional, waited_for: impl Fn() -> bool) -> Result<(), Inner> {
+    let deadline = Instant::now() + INIT_TIMEOUT;
+    loop {
+        match producer.init_transactions(INIT_GLANCE) {
+            Err(Inner::Transaction(error))
+                if error.is_retriable() && waited_for() && Instant::now() < deadline => {}
+            ended => return ended,
+        }
+    }
 }
 
 /// What the library tells us while it is polled.

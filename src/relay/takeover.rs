@@ -236,6 +236,9 @@ pub(super) fn incarnation(seat: &Seat) -> String {
     )
 }
 
+/// A producer that is being opened fences whoever leads, so that a lease that is lost has to be noticed soon.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Waits for Kafka while the lease is kept alive.
 async fn keep<T>(
     hold: Hold<'_>,
@@ -247,7 +250,7 @@ async fn keep<T>(
         hold.beat.tick(Instant::now());
         tokio::select! {
             done = &mut work => return done,
-            () = tokio::time::sleep(hold.lease / 3) => session.renew(hold.epoch, hold.lease).await?,
+            () = tokio::time::sleep(LOOK.min(hold.lease / 3)) => session.renew(hold.epoch, hold.lease).await?,
         }
     }
 }

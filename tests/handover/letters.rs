@@ -26,6 +26,8 @@ const STEPS: [Point; 8] = [
     Point::ReadBack,
 ];
 
+const TOO_LARGE: &str = "select count(*) from outbox.dead_letter where reason = 'too_large'";
+
 fn letters(lane: &Lane<'_>) -> i64 {
     lane.service
         .number("select count(*) from outbox.dead_letter")
@@ -72,6 +74,9 @@ fn a_kill_at_every_step_of_dead_letters_changes_nothing() {
             wait_until("letters that wait for the topic", PATIENCE, || {
                 lane.service.number(&of_topic) > 20
             });
+            wait_until("a letter that is too large", PATIENCE, || {
+                lane.service.number(TOO_LARGE) > 0
+            });
             // An operator who is in too much of a hurry: what is too large is refused again.
             wish(daemon, &lane, "retry", &["--all"]);
             daemon.kill();
@@ -85,9 +90,10 @@ fn a_kill_at_every_step_of_dead_letters_changes_nothing() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let refused = "select count(*) from outbox.dead_letter where reason = 'too_large'";
-    let refused = lane.service.number(refused);
-    assert!(refused > 0, "nothing was too large");
+    wait_until("a letter that is too large", PATIENCE, || {
+        lane.service.number(TOO_LARGE) > 0
+    });
+    let refused = lane.service.number(TOO_LARGE);
     configure_topic(&kafka.bootstrap(), &small, "max.message.bytes", "1000000");
     wait_until("all letters to be gone", PATIENCE * 2, || {
         wish(daemon, &lane, "retry", &["--all"]);

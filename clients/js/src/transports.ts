@@ -193,7 +193,7 @@ async function get(
 ): Promise<Response | undefined> {
   const headers: Record<string, string> = { authorization: `Bearer ${host.token}` };
   if (last) headers["last-event-id"] = last;
-  const response = await fetch(new URL(path, host.base), { headers, cache: "no-store", signal });
+  const response = await fetch(new URL(path, host.base), { headers, signal });
   const { ok, status } = response;
   if (ok || status === 404) return response;
   if (signal.aborted) return;

@@ -38,7 +38,6 @@ fn heartbeats_keep_a_connection_through_such_a_proxy() {
 }
 
 #[test]
-#[ignore = "does not come to its end since the merges of 2026-11-29, passed before them, and has not been looked into yet; run it with --ignored"]
 fn a_page_whose_websocket_is_blocked_takes_another_way() {
     play("blocked", "");
 }

@@ -109,12 +109,17 @@ impl Road {
             let _ = end.set_nodelay(true);
         }
         let mut active = Instant::now();
+        let mut whole = Vec::new();
         while self.goes_on(began, active) {
             for from in [0, 1] {
                 let mut bytes = [0; 16 << 10];
                 match ends[from].read(&mut bytes) {
-                    Ok(0) => return,
-                    Ok(_) if self.sleeps(began) || (held && from == 1) => {}
+                    Ok(0) => {
+                        let _ = ends[0].write_all(&whole);
+                        return;
+                    }
+                    Ok(_) if self.sleeps(began) => {}
+                    Ok(length) if held && from == 1 => whole.extend(&bytes[..length]),
                     Ok(length) => {
                         active = Instant::now();
                         if ends[1 - from].write_all(&bytes[..length]).is_err() {
