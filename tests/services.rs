@@ -402,8 +402,11 @@ fn nothing_is_left(test: &str, ending: &str, end: impl FnOnce(u32)) {
         directory.path(),
         "trap '' HUP INT TERM; while :; do sleep 1; done",
     );
-    let mut command = Command::new(env::current_exe().unwrap());
+    // Ctrl-C works as in a terminal, also where the tests were started in the background, which ignores it.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal=INT")
+        .arg(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ENDING, ending)
         .env(PROGRAM, program);
