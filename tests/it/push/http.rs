@@ -195,6 +195,36 @@ fn errors_are_problems_and_pages_of_other_sites_are_told_nothing() {
     }
 }
 
+/// Before a page of another site may show a token, its browser asks whether it may.
+#[test]
+fn browsers_are_told_which_pages_may_show_a_token() {
+    let lines = "allowed_origins = [\"https://shop.example\"]";
+    let site = Site::start(kafka(), &unique("preflight"), &[], lines);
+    site.daemon.wait_ready();
+    let asked = |origin| {
+        let headers = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "GET"),
+            ("Access-Control-Request-Headers", "authorization"),
+        ];
+        site.request("OPTIONS", "/v1/stream?saga_type=t", &headers)
+    };
+    let answer = asked("https://shop.example");
+    for line in [
+        "HTTP/1.1 204 ",
+        "access-control-allow-origin: https://shop.example",
+        "access-control-allow-methods: GET",
+        "access-control-allow-headers: authorization, last-event-id",
+        "access-control-max-age: 600",
+        "vary: Origin",
+    ] {
+        assert!(answer.contains(line), "{line}: {answer}");
+    }
+    let answer = asked("https://evil.example");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(!answer.contains("access-control-allow"), "{answer}");
+}
+
 #[test]
 fn a_daemon_that_has_not_read_the_log_yet_says_so() {
     let site = Site::start_with("[kafka]\nbootstrap_servers = \"127.0.0.1:1\"\n");

@@ -134,13 +134,18 @@ impl Site {
 
     /// Asks over HTTP: the whole answer.
     pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        self.request("GET", path, headers)
+    }
+
+    /// The answer to a request of any method, as it is.
+    pub(super) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         let headers: String = headers
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"))
             .collect();
         let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n",
             self.address()
         );
         stream.write_all(head.as_bytes()).unwrap();
