@@ -30,3 +30,6 @@ completions fish fish/vendor_completions.d/outboxd.fish
 for page in README.md docs/*.md; do
     put 644 "$page" "usr/share/doc/outboxd/$(basename "$page")"
 done
+for example in config/sagas/*.toml config/prometheus/rules.yml config/grafana/outboxd.json; do
+    put 644 "$example" "usr/share/doc/outboxd/examples/$(basename "$example")"
+done

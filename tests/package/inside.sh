@@ -60,6 +60,10 @@ holds "the package makes a user, and does not run without a configuration of one
 holds "it brings manual pages and completions" \
     bash -c 'cd /usr/share && zgrep -q "ctl reload" man/man1/outboxd-ctl-reload.1.gz && bash -n bash-completion/completions/outboxd &&
              [ -s zsh/vendor-completions/_outboxd ] && [ -s fish/vendor_completions.d/outboxd.fish ]'
+holds "it brings examples: alerts, a dashboard, and a definition of a saga that holds" \
+    bash -c 'cd /usr/share/doc/outboxd/examples && [ -s rules.yml ] && [ -s outboxd.json ] &&
+             printf "[sagas]\ndefinitions = \"$PWD/create-order.toml\"\n" >/tmp/graph.toml &&
+             outboxd saga graph --config /tmp/graph.toml | grep -q APPROVAL_PENDING'
 holds "only root looks into the directory of credentials" \
     [ "$(stat --format %a:%U /etc/outboxd/credentials)" = 700:root ]
 holds "systemd finds no fault with the units" \
