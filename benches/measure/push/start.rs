@@ -7,7 +7,6 @@ use super::feed::Feed;
 use super::site::Site;
 use crate::Bench;
 use crate::options::Options;
-use crate::sample;
 use crate::support::unique;
 use crate::table::{Row, Table};
 
@@ -26,7 +25,7 @@ pub(super) fn measure(bench: &Bench, options: &Options, table: &mut Table) {
     let feed = Feed::new(bench, &prefix);
     for change in 0..CHANGES {
         for saga in 0..sagas {
-            feed.send(&sample::key(saga));
+            feed.send(&format!("order-{saga}"));
             if saga % 10_000 == 0 {
                 feed.flush();
             }
