@@ -61,11 +61,13 @@ export function draw(events, saga, now) {
   };
 
   const ticks = el("div", { class: "ticks" });
-  let written = -Infinity;
+  // A label is beside its line, in the second half before it.
+  let free = -Infinity;
   for (const time of [...new Set(times)].sort((a, b) => a - b)) {
     const here = place(time);
-    const isWritten = here - written >= LABEL_PERCENT && (here <= 100 - LABEL_PERCENT || time === end);
-    if (isWritten) written = here;
+    const from = here > 50 ? here - LABEL_PERCENT : here;
+    const isWritten = from >= free && (here <= 100 - LABEL_PERCENT || time === end);
+    if (isWritten) free = from + LABEL_PERCENT;
     const label = time === start ? "0" : time === end && !saga.outcome ? "now" : `+${span(time - start)}`;
     const text = isWritten && el("span", { class: here > 50 ? "before" : "" }, label);
     ticks.append(at(el("span", { class: isWritten ? "tick written" : "tick" }, text), time));

@@ -39,6 +39,14 @@ const fits = async (page) => {
   assert.ok(wide <= has, `${wide} of ${has}`);
 };
 
+/** Moments of a time line are written where there is room for them. */
+const apart = async (page) => {
+  const texts = await page.locator(".tick > span").evaluateAll((all) => all.map((it) => it.getBoundingClientRect()).map(({ left, right }) => [left, right]));
+  const sorted = texts.sort(([a], [b]) => a - b);
+  assert.ok(sorted.length > 3, `${sorted}`);
+  for (const [index, [left]] of sorted.entries()) assert.ok(!index || left >= sorted[index - 1][1], `${sorted}`);
+};
+
 /** A saga that two services have worked on, and that one of them spoke out of turn about. */
 const order = async (id, type = "create-order") => {
   await tell({ type, id, event: "OrderCreated", state: "APPROVAL_PENDING" });
@@ -105,6 +113,10 @@ test("sagas by type and state, and one's time line, live", async (t) => {
   await reads(page, ".saga .note", "foreign state");
   await reads(page, ".events tbody tr:nth-child(2)", "TicketCreated create-ticket done");
   assert.equal(await page.locator(".events tbody tr").count(), 3);
+
+  for (let count = 0; count < 12; count++) await tell({ type: "third", id: "o-3", event: "OrderNoted" });
+  await until("all notes to be shown", async () => (await page.locator(".events tbody tr").count()) === 15);
+  await apart(page);
 
   await tell({ type: "third", id: "o-3", event: "OrderApproved", state: "APPROVED", outcome: "completed" });
   await reads(page, ".facts", "completed");
