@@ -198,7 +198,7 @@ function renderSources() {
       const late = daemon.now() - ms(published_until);
       element.dataset.tone = late > BEHIND_MS ? "late" : "good";
       element.title = `Everything that ${source} committed before ${clock(ms(published_until), daemon.now())} is in the log.`;
-      write(delay, late > BEHIND_MS ? `${age(late)} behind` : `${age(late)} ago`);
+      write(delay, late > BEHIND_MS ? `${age(late)} behind` : late < 1_000 ? "now" : `${age(late)} ago`);
     };
     return { element, update };
   });
