@@ -1,4 +1,4 @@
-//! Leading a source: read, plan, publish, settle, and again. One transaction is on its way while the next one is read.
+//! Leading a source: read, plan, publish, settle, and again. Of a backlog the next batch is read while a transaction is on its way.
 //!
 //! Ends at the first doubt; what it had not settled is found again by the next take-over.
 
