@@ -169,6 +169,20 @@ fn whatever_is_broken_at_the_page_every_saga_comes_to_its_right_end() {
 }
 
 #[test]
+fn the_page_shows_each_order_to_its_end_and_opens_the_console() {
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js");
+    support::npm::install(&client);
+    let mut demo = Demo::start(&[]);
+    demo.wait_for("OrderApproved");
+    let page = format!("http://{}/", Page::of(&demo.output()).address);
+    let script = ["--test", "--test-reporter=spec", "test/browser/demo.mjs"];
+    support::npm::run(&client, "node", &script, &[("OUTBOXD_DEMO", &page)]);
+    demo.signal("TERM", DEMO);
+    let (status, output) = demo.end();
+    assert!(status.success(), "{status}: {output}");
+}
+
+#[test]
 fn ctrl_c_ends_an_endless_demo_and_leaves_nothing() {
     let mut demo = Demo::start(&[]);
     demo.wait_for("OrderApproved");
