@@ -24,6 +24,7 @@ mod matrix;
 mod mistakes;
 mod murmur;
 mod operate;
+mod publisher;
 mod push;
 mod readme;
 mod refused;
