@@ -47,9 +47,9 @@ cargo build --quiet --locked --bin outboxd
 systemd/deb.sh "${CARGO_TARGET_DIR:-target}/debug/outboxd" --fast
 for fetch in "${fetches[@]}"; do wait "$fetch"; done
 
-# Boots one system and tries the package in it.
+# Boots one system, tries the package in it, and ends it.
 try() {
-    local suite=$1 root=$work/$1 nspawn leader='' state
+    local suite=$1 root=$work/$1 nspawn leader='' state outcome=0
     mkdir "$root"
     tar -xf "$keep/$suite.tar" -C "$root"
     cp target/debian/outboxd_*.deb "$root/root/outboxd.deb"
@@ -66,18 +66,18 @@ try() {
         sleep 0.2
     done
     nsenter -t "$leader" -m -u -i -n -p -C systemctl --version | head -1
-    nsenter -t "$leader" -m -u -i -n -p -C bash /root/inside.sh
+    nsenter -t "$leader" -m -u -i -n -p -C bash /root/inside.sh || outcome=$?
+    kill -KILL "$leader"
+    wait "$nspawn" || true
+    return "$outcome"
 }
 
-tries=()
+# One after the other: they would have the same control groups, and each would remove those of the other's services.
+failed=0
 for suite in "${suites[@]}"; do
     try "$suite" >"$work/$suite.out" 2>&1 &
-    tries+=($!)
-done
-failed=0
-for at in "${!suites[@]}"; do
-    wait "${tries[$at]}" || failed=$((failed + 1))
-    sed "s/^/${suites[$at]}: /" "$work/${suites[$at]}.out"
+    wait $! || failed=$((failed + 1))
+    sed "s/^/$suite: /" "$work/$suite.out"
 done
 echo "$(cat "$work"/*.out | grep -c '^ok ') passed, $failed failed"
 [ $failed = 0 ]
