@@ -64,9 +64,7 @@ pub struct Committed {
     pub checkpoint_offset: i64,
     /// Whether the producer can be used again.
     pub keep: bool,
-    /// From the first record to the first acknowledgement.
-    pub taken_in: Duration,
-    /// And to the last one.
+    /// From the first record to the last acknowledgement.
     pub sent_in: Duration,
     /// The commit itself.
     pub committed_in: Duration,
@@ -268,8 +266,6 @@ impl Worker {
             return self.abort(Abort::Error(KafkaError::Failed { what, why }), transaction);
         };
         let sent_in = began.elapsed();
-        let taken = *self.deliveries().acknowledged();
-        let taken_in = taken.map_or(sent_in, |taken| taken.saturating_duration_since(began));
         if Instant::now() >= transaction.deadline {
             return self.abort(Abort::Error(KafkaError::LeaseExpired), transaction);
         }
@@ -289,7 +285,6 @@ impl Worker {
                 Outcome::Committed(Committed {
                     checkpoint_offset,
                     keep,
-                    taken_in,
                     sent_in,
                     committed_in,
                 })

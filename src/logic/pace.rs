@@ -26,7 +26,7 @@ pub struct Pace {
 }
 
 /// A broker that is asked for a transaction while it still ends the one before refuses, and the library tries again after 20 ms:
-/// what is taken as late as this was probably refused.
+/// what takes so long to send was probably refused.
 const REFUSED: Duration = Duration::from_millis(18);
 /// The broker is given at least and at most so long after a commit, once it has refused.
 const RESPITE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
@@ -67,10 +67,10 @@ impl Pace {
         }
     }
 
-    /// Notes a commit at `now`, of a transaction whose first record took so long to be acknowledged.
-    pub fn committed(&mut self, now: Instant, taken_in: Duration) {
+    /// Notes a commit at `now`, of a transaction whose records took so long to be acknowledged.
+    pub fn committed(&mut self, now: Instant, sent_in: Duration) {
         self.committed = now;
-        self.respite = if taken_in < REFUSED {
+        self.respite = if sent_in < REFUSED {
             self.respite - self.respite / LESS
         } else {
             (self.respite * 2).clamp(RESPITE.0, RESPITE.1)
@@ -82,23 +82,20 @@ impl Pace {
         self.full
     }
 
-    /// When the broker is ready for another transaction.
-    pub fn rested(&self) -> Instant {
-        self.committed + self.respite
-    }
-
     /// When to read next.
     pub fn next(&self, now: Instant) -> Next {
         if self.full {
             return Next::Now;
         }
         let idle = now.saturating_duration_since(self.last_event);
+        let rested = self.committed + self.respite;
         let due = match STEPS.iter().find(|(until, _)| idle < *until) {
             Some(_) if self.last_event == self.began => self.began + self.linger,
             Some((_, every)) => self.began + self.linger.max(*every),
             None if self.doorbell => return Next::Sleep(now + SAFETY),
             None => self.began + self.linger.max(UNRUNG),
         };
+        let due = due.max(rested);
         if due <= now { Next::Now } else { Next::At(due) }
     }
 }
@@ -143,19 +140,27 @@ mod tests {
     fn a_broker_that_refuses_is_given_time_and_a_little_less_each_time_that_it_does_not() {
         let start = Instant::now();
         let mut pace = Pace::new(LINGER, true, start);
-        let mut commits = |taken_in| {
-            pace.committed(start, taken_in);
-            pace.rested() - start
+        let commits = |pace: &mut Pace, sent_in| {
+            pace.read(start, 3, false);
+            pace.committed(start + LINGER, sent_in);
+            match pace.next(start + LINGER) {
+                Next::At(due) => due - (start + LINGER),
+                Next::Now | Next::Sleep(_) => Duration::ZERO,
+            }
         };
-        assert_eq!(commits(REFUSED / 2), Duration::ZERO);
-        assert_eq!(commits(REFUSED), RESPITE.0);
-        assert_eq!(commits(REFUSED), RESPITE.0 * 2);
+        assert_eq!(commits(&mut pace, REFUSED / 2), Duration::ZERO);
+        assert_eq!(commits(&mut pace, REFUSED), RESPITE.0);
+        assert_eq!(commits(&mut pace, REFUSED), RESPITE.0 * 2);
         for _ in 0..5 {
-            commits(REFUSED);
+            commits(&mut pace, REFUSED);
         }
-        assert_eq!(commits(REFUSED), RESPITE.1);
-        let less = commits(REFUSED / 2);
+        assert_eq!(commits(&mut pace, REFUSED), RESPITE.1);
+        let less = commits(&mut pace, REFUSED / 2);
         assert!(less < RESPITE.1 && less > RESPITE.1 / 2, "{less:?}");
+        // Who is behind is kept back by nothing.
+        pace.read(start, 1000, true);
+        assert_eq!(pace.next(start + LINGER), Next::Now);
+        assert!(pace.is_behind());
     }
 
     #[test]

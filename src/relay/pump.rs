@@ -205,7 +205,6 @@ impl<'a> Pump<'a> {
             if sabotaged(Sabotage::SettleBeforeCommit) {
                 self.settle_early(&planned).await?;
             }
-            tokio::time::sleep_until(self.pace.rested().into()).await;
             in_flight = self.start(planned);
             self.chores().await?;
         }
@@ -535,7 +534,7 @@ impl<'a> Pump<'a> {
         metrics.batch_committed.increment(1);
         metrics.phase_send.record(committed.sent_in);
         metrics.phase_commit.record(committed.committed_in);
-        self.pace.committed(Instant::now(), committed.taken_in);
+        self.pace.committed(Instant::now(), committed.sent_in);
         metrics.published_bytes.increment(bytes as u64);
         metrics.events_published.increment(rows.len() as u64);
         if !rows.is_empty() {

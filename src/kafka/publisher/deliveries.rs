@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -26,8 +25,6 @@ pub(super) struct Deliveries {
     /// Topics that the transaction could not be extended to.
     shut: Mutex<HashMap<String, TopicState>>,
     checkpoint_offset: Mutex<Option<i64>>,
-    /// When the first record was acknowledged.
-    acknowledged: Mutex<Option<Instant>>,
     pub(super) trouble: AtomicBool,
     queue_messages: Gauge,
     brokers: Brokers,
@@ -43,7 +40,6 @@ impl Deliveries {
             failed: Mutex::default(),
             shut: Mutex::default(),
             checkpoint_offset: Mutex::default(),
-            acknowledged: Mutex::default(),
             trouble: AtomicBool::new(false),
             queue_messages,
             brokers: Brokers::default(),
@@ -65,17 +61,10 @@ impl Deliveries {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn acknowledged(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn begin(&self) {
         self.failed().clear();
         self.shut().clear();
         *self.checkpoint_offset() = None;
-        *self.acknowledged() = None;
         self.trouble.store(false, Ordering::Relaxed);
     }
 }
@@ -114,7 +103,6 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        self.acknowledged().get_or_insert_with(Instant::now);
         match result {
             Ok(message) if index == CHECKPOINT => {
                 *self.checkpoint_offset() = Some(message.offset());
