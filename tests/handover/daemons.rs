@@ -23,6 +23,11 @@ fn leads(daemon: &Daemon) -> f64 {
     daemon.metrics().sum("outboxd_source_leader")
 }
 
+/// Waits until it leads; it may have been fenced a moment ago, but it goes on.
+fn comes_to_lead(daemon: &Daemon) {
+    wait_until("the daemon to lead", PATIENCE, || leads(daemon) > 0.0);
+}
+
 /// Waits until a daemon has found out that it leads no more.
 fn fenced(daemon: &Daemon) {
     daemon.wait_metrics("the zombie to stand by", |metrics| {
@@ -51,7 +56,7 @@ fn the_same_instance_is_back_at_once_and_another_one_after_the_lease() {
         twin.wait_ready();
         lane.daemon.kill();
         lane.led_with(2);
-        assert!(leads(&twin) > 0.0);
+        comes_to_lead(&twin);
         // A daemon that was not the last leader takes nothing back.
         start(&lane.daemon, "", None);
         lane.daemon.wait_ready();
@@ -72,7 +77,7 @@ fn a_clean_stop_hands_over_at_once() {
         for (epoch, (old, new)) in (2..).zip([(&lane.daemon, &twin), (&twin, &lane.daemon)]) {
             assert_eq!(old.terminate(), 0, "{}", old.log());
             lane.led_with(epoch);
-            assert!(leads(new) > 0.0);
+            comes_to_lead(new);
             start(old, "", None);
             old.wait_ready();
         }
@@ -109,10 +114,7 @@ fn a_frozen_leader_publishes_and_settles_nothing_when_it_goes_on() {
             zombie.signal("CONT");
             fenced(zombie);
             lane.led_with(epoch + 1);
-            // It may have been fenced, but it goes on.
-            wait_until("the successor to lead", PATIENCE, || {
-                leads(&successor) > 0.0
-            });
+            comes_to_lead(&successor);
             zombie.kill();
         }
     });
@@ -149,7 +151,7 @@ fn a_step_of_the_database_clock_costs_a_take_over_and_no_event() {
         leader.kill();
         let epoch = lane.epoch();
         lane.led_with(epoch + 1);
-        assert!(leads(other) > 0.0);
+        comes_to_lead(other);
     });
 }
 
