@@ -4,12 +4,11 @@ use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use outboxd::config;
-use outboxd::kafka::{Clients, Publisher};
+use outboxd::kafka::Publisher;
 use outboxd::metrics::Gauge;
-use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::saga_log::{clients, producer};
 use crate::support::kafka::Kafka;
 use crate::support::topics::create_topic;
 use crate::support::{block_on, kafka, unique};
@@ -24,11 +23,7 @@ struct Leader(BaseProducer);
 
 impl Leader {
     fn start(kafka: &Kafka, id: &str, topic: &str) -> Self {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", kafka.bootstrap())
-            .set("transactional.id", id)
-            .create()
-            .unwrap();
+        let producer = producer(kafka, &[("transactional.id", id)]);
         producer.init_transactions(PATIENCE).unwrap();
         producer.begin_transaction().unwrap();
         let leader = Self(producer);
@@ -50,13 +45,7 @@ fn a_producer_that_nobody_waits_for_any_more_fences_nobody() {
     let (kafka, id, topic) = (kafka(), unique("publisher"), unique("publisher"));
     create_topic(&kafka.bootstrap(), &topic, 1, &[]);
     let first = Leader::start(kafka, &id, &topic);
-    let config = config::Kafka {
-        bootstrap_servers: kafka.bootstrap(),
-        prefix: id.clone(),
-        create_topics: false,
-        properties: Vec::new(),
-    };
-    let clients = Clients::new(config, "test");
+    let clients = clients(kafka, &id);
     block_on(async {
         let until = Instant::now() + PATIENCE;
         let mut opening = pin!(Publisher::open(&clients, &id, 100_000, Gauge::noop()));

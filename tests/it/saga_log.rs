@@ -58,13 +58,7 @@ impl Reader {
             .enable_all()
             .build()
             .unwrap();
-        let config = config::Kafka {
-            bootstrap_servers: kafka.bootstrap(),
-            prefix: prefix.to_owned(),
-            create_topics: false,
-            properties: Vec::new(),
-        };
-        let clients = Clients::new(config, "test");
+        let clients = clients(kafka, prefix);
         let topics = Topics::new(&clients).unwrap();
         let log = runtime.block_on(SagaLog::open(&clients, &topics)).unwrap();
         let (owners, feeds) = (0..log.partitions)
@@ -148,7 +142,18 @@ fn texts(records: &[SagaLogRecord]) -> Vec<&str> {
         .collect()
 }
 
-fn producer(kafka: &Kafka, settings: &[(&str, &str)]) -> BaseProducer {
+/// The daemon's own clients, for a deployment of this prefix.
+pub(crate) fn clients(kafka: &Kafka, prefix: &str) -> Clients {
+    let config = config::Kafka {
+        bootstrap_servers: kafka.bootstrap(),
+        prefix: prefix.to_owned(),
+        create_topics: false,
+        properties: Vec::new(),
+    };
+    Clients::new(config, "test")
+}
+
+pub(crate) fn producer(kafka: &Kafka, settings: &[(&str, &str)]) -> BaseProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.bootstrap());
     config.set("enable.idempotence", "true");

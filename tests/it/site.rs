@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 use tokio_postgres::Client;
 
+use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::{block_on, unique};
 use crate::world::OUTBOXD;
@@ -115,6 +116,13 @@ pub(crate) async fn connect(url: &str) -> Client {
         let _ = connection.await;
     });
     client
+}
+
+/// Runs `outboxd ctl` for a daemon.
+pub(crate) fn ctl(daemon: &Daemon, words: &[&str]) -> Ended {
+    let config = daemon.config();
+    let config = ["--config", config.to_str().unwrap()];
+    outboxd(&[&["ctl"], words, &config].concat())
 }
 
 /// Runs outboxd to its end.

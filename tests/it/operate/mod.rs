@@ -5,20 +5,12 @@ mod sources;
 
 use std::time::Duration;
 
-use crate::site::{Ended, outboxd};
 use crate::support::daemon::Daemon;
 use crate::support::kafka::Kafka;
 use crate::support::{block_on, consumer, wait_until};
 use crate::world::Service;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs `outboxd ctl` for a daemon.
-fn ctl(daemon: &Daemon, words: &[&str]) -> Ended {
-    let config = daemon.config();
-    let config = ["--config", config.to_str().unwrap()];
-    outboxd(&[&["ctl"], words, &config].concat())
-}
 
 fn insert(service: &Service<'_>, topic: &str, values: &[&str]) {
     block_on(async {

@@ -1,6 +1,7 @@
 //! A reload is a transaction: all of a changed file is applied, or nothing, and what did not change does not notice.
 
-use super::{PATIENCE, ctl, epoch, insert, wait_leads, wait_published};
+use super::{PATIENCE, epoch, insert, wait_leads, wait_published};
+use crate::site::ctl;
 use crate::support::daemon::Daemon;
 use crate::support::{kafka, postgres, unique, wait_until};
 use crate::world::{OUTBOXD, Service, daemon, kafka_block, topic};

@@ -1,6 +1,7 @@
 //! Pausing, resuming and releasing one source, and another log.
 
-use super::{PATIENCE, ctl, epoch, insert, published, wait_leads, wait_published};
+use super::{PATIENCE, epoch, insert, published, wait_leads, wait_published};
+use crate::site::ctl;
 use crate::support::daemon::Daemon;
 use crate::support::{kafka, postgres, unique, wait_until};
 use crate::world::{OUTBOXD, Service, daemon, kafka_block, topic};

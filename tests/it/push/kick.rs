@@ -7,16 +7,14 @@ use serde_json::json;
 use super::log::{SagaLog, TOLD};
 use super::site::Site;
 use super::stream::Stream;
-use crate::site::{Ended, outboxd};
+use crate::site::{Ended, ctl, outboxd};
 use crate::support::socket::Socket;
 use crate::support::{block_on, kafka, unique};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn kick(site: &Site, whom: &[&str]) -> Ended {
-    let config = site.daemon.config();
-    let words = ["ctl", "kick", "--config", config.to_str().unwrap()];
-    outboxd(&[&words, whom].concat())
+    ctl(&site.daemon, &[&["kick"], whom].concat())
 }
 
 /// Sockets in session with these tokens.

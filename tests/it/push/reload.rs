@@ -7,7 +7,7 @@ use serde_json::json;
 use super::log::{SagaLog, TOLD};
 use super::site::Site;
 use super::tls;
-use crate::site::{Ended, outboxd};
+use crate::site::{Ended, ctl};
 use crate::support::authority::Authority;
 use crate::support::socket::Socket;
 use crate::support::{block_on, kafka, unique, wait_until};
@@ -16,14 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STRANGER: (&str, &str) = ("Origin", "https://shop.example");
 
 fn reload(site: &Site) -> Ended {
-    let config = site.daemon.config();
-    outboxd(&[
-        "ctl",
-        "reload",
-        "--wait",
-        "--config",
-        config.to_str().unwrap(),
-    ])
+    ctl(&site.daemon, &["reload", "--wait"])
 }
 
 fn status(answer: &str) -> &str {

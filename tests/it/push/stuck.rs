@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::log::{SagaLog, TOLD, Told};
 use super::site::Site;
-use crate::site::outboxd;
+use crate::site::{ctl, outboxd};
 use crate::support::consumer::read_all;
 use crate::support::daemon::Daemon;
 use crate::support::kafka::Kafka;
@@ -263,16 +263,7 @@ fn a_saga_keeps_the_definition_that_it_began_with_over_a_reload_and_a_restart() 
         let saga = snapshot(&site, "create-order", id);
         (saga["definition"].clone(), saga["remaining_steps"].clone())
     };
-    let reload = || {
-        let config = site.daemon.config();
-        outboxd(&[
-            "ctl",
-            "reload",
-            "--wait",
-            "--config",
-            config.to_str().unwrap(),
-        ])
-    };
+    let reload = || ctl(&site.daemon, &["reload", "--wait"]);
     let (first, second) = ((json!(1), json!(["cook"])), (json!(2), json!(["fry"])));
     begin("a");
     site.daemon.write(

@@ -11,7 +11,7 @@ use outboxd::config::Config;
 use serde_json::json;
 
 use super::files::{RULES, alerts, expressions, metrics_in};
-use crate::site::outboxd_with;
+use crate::site::ctl;
 use crate::support::daemon::Daemon;
 use crate::support::kafka::Kafka;
 use crate::support::postgres::Postgres;
@@ -267,9 +267,7 @@ fn limits(watched: &Watched<'_>, first: &str) {
 /// What an operator does, and forgets or mistypes.
 fn orders(watched: &Watched<'_>, first: &str) {
     let config = watched.first.config();
-    let file = config.display().to_string();
-    let ctl =
-        |words: &[&str]| outboxd_with(&[&["ctl"], words, &["--config", &file]].concat(), &[]).code;
+    let ctl = |words: &[&str]| ctl(&watched.first, words).code;
     let source = watched.service.name.as_str();
     assert_eq!(ctl(&["pause", source]), 0);
     watched.fires("OutboxdPaused", &[("source", source), ("instance", first)]);
